@@ -1,0 +1,45 @@
+# Every target makes its own environment in .venv the first time, and again when pyproject.toml changes.
+
+PYTHON ?= python3
+VENV   := .venv
+PY     := $(VENV)/bin/python
+RUN    := runs/demo
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint bench clean
+
+help:  ## say what each target does
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.demo  ## train an LSTM on the embedded corpus, read what it writes, draw its graph
+	$(PY) -m rnn train --out $(RUN)
+	$(PY) -m rnn sample $(RUN) --length 600
+	$(PY) -m rnn draw $(RUN) -o $(RUN)/graph.svg
+
+test: $(VENV)/.dev  ## run the tests, with coverage of both packages
+	$(PY) -m pytest --cov --cov-report=term $(ARGS)
+
+lint: $(VENV)/.dev  ## ruff and mypy --strict
+	$(PY) -m ruff check .
+	$(PY) -m mypy --strict minigrad rnn
+
+bench: $(VENV)/.bench  ## one training step and the cost of an operation, beside other libraries
+	$(PY) -m benchmarks.overhead $(ARGS)
+	$(PY) -m benchmarks.step $(ARGS)
+
+clean:  ## remove the environment, caches and build files (not runs/)
+	rm -rf $(VENV) build dist *.egg-info .coverage htmlcov .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# One stamp per set of extras, all in the one environment.
+
+$(PY):
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.demo: EXTRAS := plot
+$(VENV)/.dev: EXTRAS := dev,plot,fast,interop
+$(VENV)/.bench: EXTRAS := bench,fast
+
+$(VENV)/.demo $(VENV)/.dev $(VENV)/.bench: pyproject.toml | $(PY)
+	$(PY) -m pip install --quiet --editable '.[$(EXTRAS)]'
+	@touch $@
