@@ -1,0 +1,142 @@
+"""What NumPy's matrix products run on.
+
+One question, asked by people whose training is slow: which BLAS is this, which kernels did it choose, how
+many threads does it use, and could the CPU do better?  `blas_info` only reads; it never sets a variable,
+never changes a thread count, and never raises.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import re
+import sys
+from pathlib import Path
+from typing import Any, TypedDict
+
+import numpy as np
+
+
+class BlasInfo(TypedDict):
+    """What `blas_info` found; an entry it could not find is None (or an empty string of advice)."""
+
+    library: str | None  # "scipy-openblas", "mkl", "accelerate", …
+    version: str | None  # "0.3.31"
+    config: str | None  # the library's own one-line description
+    core: str | None  # the kernels in use: "SkylakeX", "Haswell", "neoversev1", …
+    threads: int | None
+    path: str | None  # the shared library
+    advice: str  # what to set before starting Python, or ""
+
+
+# NumPy's wheels prefix and suffix the symbols of their OpenBLAS; distributions do not.
+_AFFIXES = [("scipy_", "64_"), ("scipy_", ""), ("", "64_"), ("", "")]
+# OpenBLAS's kernel names, by the SIMD extension they use.
+_AVX512_CORES = {"skylakex", "cooperlake", "sapphirerapids"}
+_AVX2_CORES = {"haswell", "zen", "excavator"}
+
+
+def blas_info() -> BlasInfo:
+    """Library, version, kernel name and threads of the BLAS that NumPy uses here, and advice on it."""
+    info = BlasInfo(library=None, version=None, config=None, core=None, threads=None, path=None, advice="")
+    build = _numpy_build()
+    info["library"], info["version"] = build.get("name"), build.get("version")
+    info["config"] = build.get("openblas configuration")
+    for path in _candidates():
+        if _ask_openblas(path, info):
+            break
+    info["advice"] = _advice(info["core"], cpu_features())
+    return info
+
+
+def cpu_features() -> set[str]:
+    """Names of the SIMD extensions that this CPU has and NumPy knows ("AVX2", "AVX512F", "ASIMD", …)."""
+    try:
+        simd: dict[str, bool] = np._core._multiarray_umath.__cpu_features__  # type: ignore[attr-defined]
+        return {name for name, present in simd.items() if present}
+    except Exception:
+        return set()
+
+
+def cpu_name() -> str:
+    """The CPU's model name as the system gives it, else its architecture."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except Exception:
+        pass
+    return platform.processor() or platform.machine() or "unknown CPU"
+
+
+def _numpy_build() -> dict[str, Any]:
+    try:
+        config: Any = np.show_config(mode="dicts")
+        found: dict[str, Any] = config["Build Dependencies"]["blas"]
+        return found
+    except Exception:
+        return {}
+
+
+def _candidates() -> list[Path]:
+    """Shared libraries that may be NumPy's BLAS: those in its wheel, then those loaded in this process."""
+    found: list[Path] = []
+    try:
+        package = Path(np.__file__).parent
+        for folder in (package.parent / "numpy.libs", package / ".dylibs", package / ".libs"):
+            found += sorted(p for p in folder.glob("*blas*") if p.is_file())
+        if not found and sys.platform == "linux":
+            for line in Path("/proc/self/maps").read_text(encoding="utf-8").splitlines():
+                match = re.search(r"(/\S*blas\S*\.so\S*)$", line)
+                if match and Path(match[1]) not in found:
+                    found.append(Path(match[1]))
+    except Exception:
+        pass
+    return found
+
+
+def _ask_openblas(path: Path, info: BlasInfo) -> bool:
+    """Fill `info` from the OpenBLAS at `path`; True if it is one, and NumPy has already loaded it."""
+    try:
+        # RTLD_NOLOAD finds a loaded library and never brings one in; Windows has no such mode.
+        mode = getattr(os, "RTLD_NOW", 0) | getattr(os, "RTLD_NOLOAD", 0) or ctypes.DEFAULT_MODE
+        library = ctypes.CDLL(str(path), mode=mode)
+    except Exception:
+        return False
+    for prefix, suffix in _AFFIXES:
+        try:
+            core = getattr(library, f"{prefix}openblas_get_corename{suffix}")
+            config = getattr(library, f"{prefix}openblas_get_config{suffix}")
+            threads = getattr(library, f"{prefix}openblas_get_num_threads{suffix}")
+        except AttributeError:
+            continue
+        try:
+            core.argtypes = config.argtypes = threads.argtypes = []
+            core.restype = config.restype = ctypes.c_char_p
+            threads.restype = ctypes.c_int
+            info["core"] = (core() or b"").decode(errors="replace") or None
+            info["config"] = (config() or b"").decode(errors="replace").strip() or info["config"]
+            info["threads"] = int(threads())
+            info["path"] = str(path)
+        except Exception:
+            return False
+        return True
+    return False
+
+
+def _advice(core: str | None, features: set[str]) -> str:
+    """What to set so that OpenBLAS uses the widest kernels that `features` allow."""
+    if not core:
+        return ""
+    now = core.lower()
+    if now in _AVX512_CORES:
+        return ""
+    if {"AVX512F", "AVX512BW", "AVX512DQ", "AVX512VL"} <= features:
+        best, why = "SkylakeX", "AVX-512"
+    elif {"AVX2", "FMA3"} <= features and now not in _AVX2_CORES:
+        best, why = "Haswell", "AVX2"
+    else:
+        return ""
+    return (f"this CPU has {why}, but OpenBLAS uses its {core} kernels: set OPENBLAS_CORETYPE={best} before "
+            f"starting Python; matrix products may be up to twice as fast")
