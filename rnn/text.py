@@ -397,7 +397,7 @@ class _Reader:
             if not self.raw:
                 if "\0" in piece:
                     raise self._binary(name)
-                if not pieces:
+                if characters == already:
                     piece = piece.removeprefix("\ufeff")
             pieces.append(piece)
             characters += len(piece)
