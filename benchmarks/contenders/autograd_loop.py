@@ -11,7 +11,7 @@ def make(problem: Problem) -> Step:
     """LSTM only, and only on shapes where a step takes less than about a second."""
     if problem.cell != "lstm":
         raise NotAvailable("only the LSTM is written for autograd")
-    B, D, H, T, V = problem.shape
+    B, _, H, T, _ = problem.shape
     if B * T * H > 500_000:
         raise NotAvailable("too slow on this shape")
     try:

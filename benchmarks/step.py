@@ -1,0 +1,271 @@
+"""One training step beside other libraries.
+
+    python -m benchmarks.step                                       every shape, one thread and two: minutes
+    python -m benchmarks.step --shapes small --threads 1 --repeats 5                       a look: seconds
+    python -m benchmarks.step --cell gru --contenders minigrad torch-nn products
+
+Each setting of threads and BLAS kernels runs in a process of its own, confined to as many cores as it has
+threads; within it the contenders take turns. The numbers are medians (`--statistic min` on a busy machine).
+All start from the same weights, and their losses and gradients are compared before anything is timed.
+
+The BLAS of NumPy is OpenBLAS as a rule, which may choose older kernels than the CPU has. "best" sets
+OPENBLAS_CORETYPE to what minigrad.environment advises, "default" leaves it, and any other word is taken for
+the name of a kernel. PyTorch and JAX bring their own products and do not look at it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import platform
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from benchmarks.problem import GATES, SHAPES, Problem, Shape
+
+AGAINST = {
+    "torch-cells": "PyTorch's cell loop",
+    "torch-nn": "PyTorch's layer",
+    "jax": "JAX",
+    "mygrad": "MyGrad",
+    "products": "the matrix products alone",
+}
+
+
+def main() -> None:
+    """Parse the options; start a process for each setting; print its tables as they come."""
+    options = _options().parse_args()
+    if options.measure:
+        print(json.dumps(measure(options)), flush=True)
+        return
+    everything = []
+    for threads in options.threads:
+        seen: dict[str, str] = {}
+        for blas in options.blas:
+            core = _run(threads, blas, probe=True)["core"]
+            if core in seen:
+                print(f"\n{_plural(threads, 'thread')}: “{blas}” BLAS is “{seen[core]}” again: {core}.\n")
+                continue
+            seen[core] = blas
+            result = _run(threads, blas, options)
+            everything.append(result)
+            print("\n".join(report(result, options.statistic)), flush=True)
+    if options.json:
+        Path(options.json).write_text(json.dumps(everything, indent=1), encoding="utf-8")
+
+
+def _options() -> argparse.ArgumentParser:
+    from benchmarks.contenders import CONTENDERS
+
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.step", description=(__doc__ or "").split("\n\n")[0]
+    )
+    add = parser.add_argument
+    add("--cell", choices=list(GATES), default="lstm")
+    add("--shapes", nargs="+", default=["all"], choices=["all", *SHAPES], metavar="SHAPE",
+        help="all, " + ", ".join(SHAPES))
+    add("--threads", nargs="+", type=int, default=[1, 2])
+    add("--blas", nargs="+", default=["best", "default"], help="best, default, or an OpenBLAS kernel's name")
+    add("--contenders", nargs="+", default=list(CONTENDERS), choices=list(CONTENDERS), metavar="NAME",
+        help=", ".join(CONTENDERS))
+    add("--repeats", type=int, default=15)
+    add("--budget", type=float, default=8.0, help="seconds for a contender on a shape, after three repeats")
+    add("--statistic", choices=["median", "min"], default="median")
+    add("--json", help="write every measured time to this file")
+    add("--measure", action="store_true", help=argparse.SUPPRESS)  # the child process
+    return parser
+
+
+# ---------------------------------------------------------------------------------- a process per setting
+
+
+def _run(threads: int, blas: str, options: argparse.Namespace | None = None, probe: bool = False) -> Any:
+    """Measure in a fresh process, whose libraries read their settings at import."""
+    count = str(threads)
+    environment = os.environ | {
+        "OMP_NUM_THREADS": count,
+        "OPENBLAS_NUM_THREADS": count,
+        "MKL_NUM_THREADS": count,
+        "NUMBA_NUM_THREADS": count,
+        "JAX_PLATFORMS": "cpu",
+        "XLA_FLAGS": f"--xla_cpu_multi_thread_eigen={'true' if threads > 1 else 'false'}",
+        "NPROC": count,
+    }
+    if blas != "default":
+        core = _best_core() if blas == "best" else blas
+        if core:
+            environment["OPENBLAS_CORETYPE"] = core
+    if probe:
+        code = "import json; from minigrad.environment import blas_info; print(json.dumps(blas_info()))"
+        command = [sys.executable, "-c", code]
+    else:
+        assert options is not None
+        command = [sys.executable, "-m", "benchmarks.step", "--measure", "--threads", count, "--blas", blas,
+                   "--cell", options.cell, "--repeats", str(options.repeats), "--budget", str(options.budget),
+                   "--shapes", *options.shapes, "--contenders", *options.contenders]
+    finished = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(finished.stdout.splitlines()[-1])
+
+
+def _best_core() -> str | None:
+    """The kernel that `blas_info` advises, or None where the default is as good."""
+    advice = _run(1, "default", probe=True)["advice"]
+    _, found, rest = advice.partition("OPENBLAS_CORETYPE=")
+    return rest.split()[0] if found else None
+
+
+def measure(options: argparse.Namespace) -> dict[str, Any]:
+    """In the child: build every contender on every shape, compare them, time them."""
+    threads = options.threads[0]
+    if hasattr(os, "sched_setaffinity"):  # Linux; elsewhere the variables must do
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-threads:])
+    from benchmarks.contenders import CONTENDERS
+    from benchmarks.problem import NotAvailable
+    from benchmarks.timing import interleave
+
+    if any(name.startswith("torch") for name in options.contenders):
+        try:
+            import torch
+
+            torch.set_num_threads(threads)
+        except ImportError:
+            pass
+    shapes = list(SHAPES) if "all" in options.shapes else options.shapes
+    times: dict[str, dict[str, list[float]]] = {}
+    notes: list[str] = []
+    for shape in shapes:
+        problem = Problem(SHAPES[shape], options.cell)
+        steps = {}
+        for name in options.contenders:
+            try:
+                steps[name] = CONTENDERS[name](problem)
+                steps[name]()
+            except NotAvailable as reason:
+                notes.append(f"{name}, {shape}: {reason}")
+                steps.pop(name, None)
+            except Exception as error:
+                notes.append(f"{name}, {shape}: FAILED, {type(error).__name__}: {error}")
+                steps.pop(name, None)
+        notes += disagreements(shape, {name: step() for name, step in steps.items()})
+        pause = 0.02 if threads > 1 else 0.0
+        times[shape] = interleave(steps, repeats=options.repeats, budget=options.budget, pause=pause)
+    return {"cell": options.cell, "threads": threads, "blas": options.blas[0], "times": times, "notes": notes,
+            "machine": machine(), "versions": versions()}
+
+
+def disagreements(shape: str, results: dict[str, tuple[Any, Any]]) -> list[str]:
+    """A line for each contender whose loss, or embedding gradient, is not the first one's to 0.1 %."""
+    import numpy as np
+
+    lines: list[str] = []
+    known = {name: result for name, result in results.items() if result[0] is not None}
+    if not known:
+        return lines
+    first, (loss, gradient) = next(iter(known.items()))
+    gradient = np.asarray(gradient)
+    for name, (other_loss, other_gradient) in known.items():
+        off = abs(float(other_loss) - float(loss)) / abs(float(loss))
+        turned = np.linalg.norm(np.asarray(other_gradient) - gradient) / np.linalg.norm(gradient)
+        if off > 1e-3 or turned > 1e-3:
+            lines.append(f"{name}, {shape}: DISAGREES with {first} (loss {off:.1e}, gradient {turned:.1e})")
+    return lines
+
+
+def machine() -> dict[str, Any]:
+    """What the table's heading says of the machine and of NumPy's BLAS."""
+    from minigrad.environment import blas_info, cpu_name
+
+    return {"cpu": cpu_name(), "cores": os.cpu_count(), "system": platform.system(), "blas": blas_info()}
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the libraries that are loaded."""
+    found = {"Python": platform.python_version()}
+    names = {"numpy": "NumPy", "torch": "PyTorch", "jax": "JAX", "mygrad": "MyGrad", "numba": "numba"}
+    for module, name in names.items():
+        if module in sys.modules:
+            found[name] = str(getattr(sys.modules[module], "__version__", "?"))
+    return found
+
+
+# ---------------------------------------------------------------------------------------------- the tables
+
+
+def report(result: dict[str, Any], statistic: str = "median") -> list[str]:
+    """Markdown: a heading that says what ran where, milliseconds, then ratios."""
+    reduce = min if statistic == "min" else statistics.median
+    took = {
+        shape: {name: 1000 * reduce(times) for name, times in rows.items()}
+        for shape, rows in result["times"].items()
+    }
+    names = [name for name in _labels(result["cell"]) if any(name in row for row in took.values())]
+    labels = _labels(result["cell"])
+    blas = result["machine"]["blas"]
+    most = max((len(times) for rows in result["times"].values() for times in rows.values()), default=0)
+    lines = [
+        "",
+        f"## {result['cell'].upper()}, one training step, {_plural(result['threads'], 'thread')}, "
+        f"BLAS kernels: {blas['core'] or 'unknown'} ({result['blas']})",
+        "",
+        f"{result['machine']['cpu']}, {_plural(result['machine']['cores'], 'core')}, "
+        f"{result['machine']['system']}. " + ", ".join(f"{k} {v}" for k, v in result["versions"].items())
+        + f". {blas['library']} {blas['version']}, {_plural(blas['threads'], 'thread')}. "
+        f"{'Least' if statistic == 'min' else 'Median'} of up to {most}, "
+        "interleaved. Shapes are (batch, input, hidden, time, vocabulary).",
+        "",
+    ]
+    lines += _table("milliseconds", took, names, labels, None)
+    for reference, title in AGAINST.items():
+        if reference in names:
+            lines += ["", *_table(f"÷ {title}", took, names, labels, reference)]
+    if result["notes"]:
+        lines += ["", *(f"- {note}" for note in result["notes"])]
+    return lines
+
+
+def _table(
+    title: str,
+    took: dict[str, dict[str, float]],
+    names: list[str],
+    labels: dict[str, str],
+    reference: str | None,
+) -> list[str]:
+    """Rows of contenders, columns of shapes; as ratios to `reference` if given, with their geometric mean."""
+    heads = [title, *(f"({Shape(*SHAPES[shape])})" for shape in took)]
+    lines = ["| " + " | ".join(heads) + (" | geometric mean |" if reference else " |")]
+    lines.append("|---|" + "--:|" * (len(took) + bool(reference)))
+    for name in names:
+        values = []
+        for row in took.values():
+            below = row.get(reference) if reference else 1.0
+            values.append(row[name] / below if name in row and below else None)
+        cells = ["–" if value is None else _number(value) for value in values]
+        if reference:
+            known = [value for value in values if value is not None]
+            mean = _number(math.exp(sum(map(math.log, known)) / len(known))) if known else "–"
+            cells.append(mean if len(known) == len(values) else f"{mean} (of {len(known)})")
+        lines.append("| " + " | ".join([labels[name], *cells]) + " |")
+    return lines
+
+
+def _labels(cell: str) -> dict[str, str]:
+    from benchmarks.contenders import LABELS
+
+    return {name: label.format(CELL=cell.upper()) for name, label in LABELS.items()}
+
+
+def _number(value: float) -> str:
+    return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
+def _plural(count: int | None, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+if __name__ == "__main__":
+    main()
