@@ -1,0 +1,49 @@
+"""minigrad: a small tape-based autodiff engine on NumPy.
+
+>>> import numpy as np, minigrad as mg
+>>> x = mg.tensor([1.0, 2.0, 3.0], requires_grad=True)
+>>> (np.tanh(x) ** 2).sum().backward()
+>>> x.grad
+
+NumPy's functions work on Tensors (`np.tanh(x)`), and stand here too (`mg.tanh(x)`), beside what NumPy lacks.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from . import rules as _rules  # fills the derivative table
+from .primitive import TABLE, Primitive, constant, implements, primitive, rule
+from .rules.convolution import avg_pool2d, conv2d, max_pool2d
+from .rules.elementwise import clip_gradient, gelu, relu, sigmoid, softplus, stop_gradient
+from .rules.indexing import embedding, getitem, one_hot
+from .rules.softmax import (
+    binary_cross_entropy_with_logits,
+    cross_entropy,
+    dropout,
+    dropout_mask,
+    layer_norm,
+    log_softmax,
+    logsumexp,
+    mse_loss,
+    nll_loss,
+    softmax,
+)
+from .tape import GraphError, Node, Tape, no_grad, scope
+from .tensor import Tensor, apply, connect_operators, grad, name, tape, tensor
+
+_ = _rules
+connect_operators(getitem)
+
+
+def __getattr__(attribute: str) -> Any:
+    """NumPy's functions under this name: `mg.tanh` is what `np.tanh` does on a Tensor, without the detour."""
+    function = getattr(np, attribute, None)
+    if function is not None and function in TABLE:
+        found = globals()[attribute] = TABLE[function]
+        return found
+    raise AttributeError(f"module 'minigrad' has no attribute {attribute!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *(f.__name__ for f in TABLE)})

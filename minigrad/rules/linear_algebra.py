@@ -1,0 +1,181 @@
+"""Derivatives of products of matrices and tensors.
+
+The gradient of a weight that is used at every time step is a sum of small products, `Σ_t h_tᵀ dz_t`. They are deferred
+and become one product of the stacked rows, when all are there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..accumulate import Deferred
+from ..primitive import implements, primitive, rule
+
+Array = NDArray[Any]
+
+# ---------------------------------------------------------------------------------------------------------------
+# matmul
+# ---------------------------------------------------------------------------------------------------------------
+
+
+def transposed(a: Any) -> Any:
+    """The last two axes swapped."""
+    return a.T if a.ndim == 2 else np.swapaxes(a, -1, -2)
+
+
+def matmul_left(g: Any, a: Any, b: Any) -> Any:
+    """The cotangent of a in y = a @ b, for vectors, matrices and stacks of them."""
+    if a.ndim == 2 and b.ndim == 2:
+        return g @ b.T
+    if b.ndim == 1:
+        return np.expand_dims(g, -1) * b
+    if a.ndim == 1:  # y[..., n] = sum_k a[k] b[..., k, n]
+        return np.sum(np.expand_dims(g, -2) * b, axis=-1)
+    return g @ transposed(b)
+
+
+def matmul_right(g: Any, a: Any, b: Any) -> Any:
+    """The cotangent of b in y = a @ b; for a matrix b, deferred until all its uses are there."""
+    if b.ndim == 2 and a.ndim >= 2:
+        return Deferred(settle_products, a, g)
+    if b.ndim == 1:
+        return np.sum(np.expand_dims(g, -1) * a, axis=-2) if a.ndim > 1 else g * a
+    if a.ndim == 1:
+        return np.expand_dims(a, -1) * np.expand_dims(g, -2)
+    return transposed(a) @ g
+
+
+def settle_products(items: list[Any]) -> Any:
+    """Σ aᵀ g over all uses of a weight, with the rows of all uses stacked: one product."""
+    rows = [(np.reshape(a, (-1, a.shape[-1])) if a.ndim > 2 else a, np.reshape(g, (-1, g.shape[-1])) if g.ndim > 2 else g)
+            for a, g in items]
+    a, g = rows[0] if len(rows) == 1 else (np.concatenate([a for a, _ in rows]), np.concatenate([g for _, g in rows]))
+    return a.T @ g
+
+
+matmul = rule(np.matmul,
+              lambda g, y, a, b: matmul_left(g, a, b),
+              lambda g, y, a, b: matmul_right(g, a, b))
+
+# ---------------------------------------------------------------------------------------------------------------
+# einsum and what is written with it
+# ---------------------------------------------------------------------------------------------------------------
+
+
+def explicit(subscripts: str, ndims: Sequence[int]) -> tuple[list[str], str]:
+    """The letters of each operand and of the output, with `...` spelled out by capital letters."""
+    subscripts = subscripts.replace(" ", "")
+    left, arrow, right = subscripts.partition("->")
+    terms = left.split(",")
+    if len(terms) != len(ndims):
+        raise ValueError(f"einsum {subscripts!r} names {len(terms)} operands but got {len(ndims)}.")
+    used = set(subscripts)
+    free = [c for c in "ZYXWVUTSRQPONMLKJIHGFEDCBA" if c not in used]
+    extra = [n - len(t.replace("...", "")) if "..." in t else 0 for t, n in zip(terms, ndims, strict=True)]
+    widest = max(extra, default=0)
+    dots = free[:widest]
+    terms = [t.replace("...", "".join(dots[widest - e:])) for t, e in zip(terms, extra, strict=True)]
+    if arrow:
+        right = right.replace("...", "".join(dots))
+    else:
+        letters = "".join(terms)
+        right = "".join(dots) + "".join(sorted(c for c in set(letters) - set(dots) if letters.count(c) == 1))
+    return terms, right
+
+
+def einsum_rule(g: Any, y: Any, k: int, *operands: Any, subscripts: str) -> Any:
+    """The cotangent of operand k: einsum of the others with g, traces laid back on diagonals, free sums spread."""
+    left, _, right = subscripts.partition("->")
+    terms = left.split(",")
+    mine, shape = terms[k], operands[k].shape
+    others = [t for i, t in enumerate(terms) if i != k]
+    # letters that only this operand has, and repeats of a letter, cannot come out of an einsum
+    known = set(right).union(*others) if others else set(right)
+    letters = [c for i, c in enumerate(mine) if c in known and c not in mine[:i]]
+    size = {c: n for i, t in enumerate(terms) for c, n in zip(t, operands[i].shape, strict=True) if n != 1}
+    part = _einsum(g, *(o for i, o in enumerate(operands) if i != k),
+                   subscripts=",".join([right, *others]) + "->" + "".join(letters))
+    # spread over the letters that were summed freely
+    distinct = list(dict.fromkeys(mine))
+    part = np.reshape(part, [part.shape[letters.index(c)] if c in letters else 1 for c in distinct])
+    part = np.broadcast_to(part, [size.get(c, 1) if part.shape[i] == 1 else part.shape[i]
+                                  for i, c in enumerate(distinct)])
+    # lay repeated letters on the diagonal
+    for i, c in enumerate(mine):
+        if c in mine[:i]:
+            axis = mine.index(c)
+            part = np.expand_dims(part, i)
+            n = size.get(c, 1)
+            on_diagonal = np.eye(n, dtype=bool).reshape([n if j in (axis, i) else 1 for j in range(part.ndim)])
+            part = np.where(on_diagonal, part, 0.0)
+    assert part.ndim == len(shape)
+    return part
+
+
+@primitive(einsum_rule, variadic=True)
+def _einsum(*operands: Array, subscripts: str) -> Array:
+    return np.einsum(subscripts, *operands, optimize=len(operands) > 1)
+
+
+@implements(np.einsum)
+def einsum(subscripts: str, *operands: Any, optimize: Any = True) -> Any:
+    """np.einsum with a subscripts string: products, traces, free sums, `...`."""
+    if not isinstance(subscripts, str):
+        raise TypeError("einsum on Tensors takes its subscripts as a string, such as 'ij,jk->ik'.")
+    terms, right = explicit(subscripts, [np.ndim(getattr(o, "_data", o)) for o in operands])
+    return _einsum(*operands, subscripts=",".join(terms) + "->" + right)
+
+
+@implements(np.dot)
+def dot(a: Any, b: Any) -> Any:
+    """np.dot: inner product of vectors, matrix product, or a sum over a's last and b's second to last axis."""
+    a_ndim, b_ndim = np.ndim(getattr(a, "_data", a)), np.ndim(getattr(b, "_data", b))
+    if a_ndim == 0 or b_ndim == 0:
+        return a * b
+    if a_ndim <= 2 and b_ndim <= 2:
+        return matmul(a, b)
+    return tensordot(a, b, axes=((a_ndim - 1,), (max(b_ndim - 2, 0),)))
+
+
+@implements(np.tensordot)
+def tensordot(a: Any, b: Any, axes: Any = 2) -> Any:
+    """np.tensordot: the sum over pairs of axes, as one matrix product."""
+    a, b = (t if hasattr(t, "ndim") else np.asarray(t) for t in (a, b))
+    if isinstance(axes, int):
+        left, right = list(range(a.ndim - axes, a.ndim)), list(range(axes))
+    else:
+        left, right = ([int(i)] if np.ndim(i) == 0 else list(i) for i in axes)
+    left, right = [i % a.ndim for i in left], [i % b.ndim for i in right]
+    if len(left) != len(right) or any(a.shape[i] != b.shape[j] for i, j in zip(left, right, strict=False)):
+        raise ValueError(f"tensordot: shapes {a.shape} and {b.shape} do not fit along axes {left} and {right}.")
+    rest_a = [i for i in range(a.ndim) if i not in left]
+    rest_b = [j for j in range(b.ndim) if j not in right]
+    summed = int(np.prod([a.shape[i] for i in left], dtype=np.int64))
+    rows = int(np.prod([a.shape[i] for i in rest_a], dtype=np.int64))
+    columns = int(np.prod([b.shape[j] for j in rest_b], dtype=np.int64))
+    product = matmul(np.reshape(np.transpose(a, rest_a + left), (rows, summed)),
+                     np.reshape(np.transpose(b, right + rest_b), (summed, columns)))
+    return np.reshape(product, [a.shape[i] for i in rest_a] + [b.shape[j] for j in rest_b])
+
+
+@implements(np.outer, np.linalg.outer)
+def outer(a: Any, b: Any) -> Any:
+    """np.outer: both are flattened."""
+    return np.reshape(a, (-1, 1)) * np.reshape(b, (1, -1))
+
+
+@implements(np.inner)
+def inner(a: Any, b: Any) -> Any:
+    """np.inner: the sum over the last axes."""
+    a_ndim, b_ndim = np.ndim(getattr(a, "_data", a)), np.ndim(getattr(b, "_data", b))
+    return a * b if a_ndim == 0 or b_ndim == 0 else tensordot(a, b, axes=((-1,), (-1,)))
+
+
+@implements(np.vdot)
+def vdot(a: Any, b: Any) -> Any:
+    """np.vdot: the inner product of both, flattened."""
+    return np.sum(np.reshape(a, -1) * np.reshape(b, -1))

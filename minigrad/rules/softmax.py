@@ -1,0 +1,237 @@
+"""The softmax family, losses, layer normalisation and dropout.
+
+All of them stay finite at logits of ±10 000, also in float32, and with -inf masks. A row that is -inf everywhere has
+logsumexp -inf, softmax 0 and gradient 0: there is no distribution to speak of, and no NaN either.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..primitive import primitive
+from .reduction import Axis, normalize_axis, spread
+
+Array = NDArray[Any]
+Reduction = Literal["mean", "sum", "none"]
+
+
+def finite_max(x: Array, axis: Axis) -> Array:
+    """The maximum with keepdims, 0 where it is infinite: what to subtract before exp."""
+    top = np.max(x, axis=axis, keepdims=True, initial=-math.inf)
+    return np.where(np.isfinite(top), top, np.zeros((), x.dtype))
+
+
+@primitive(lambda g, y, x, *, axis: y * (g - np.sum(g * y, axis=axis, keepdims=True)))
+def _softmax(x: Array, *, axis: Axis) -> Array:
+    y = np.exp(x - finite_max(x, axis))
+    total = np.sum(y, axis=axis, keepdims=True)
+    return np.divide(y, np.where(total == 0, np.ones((), y.dtype), total), out=y)
+
+
+def softmax(x: Any, axis: Axis = -1) -> Any:
+    """exp(x) / sum(exp(x)) along `axis`. Entries of -inf get 0."""
+    return _softmax(x, axis=axis)
+
+
+@primitive(lambda g, y, x, *, axis: g - np.exp(y) * np.sum(g, axis=axis, keepdims=True))
+def _log_softmax(x: Array, *, axis: Axis) -> Array:
+    shifted = x - finite_max(x, axis)
+    total = np.sum(np.exp(shifted), axis=axis, keepdims=True)
+    return shifted - np.log(np.where(total == 0, np.ones((), x.dtype), total))
+
+
+def log_softmax(x: Any, axis: Axis = -1) -> Any:
+    """log(softmax(x)) along `axis`, without taking the logarithm of a rounded zero."""
+    return _log_softmax(x, axis=axis)
+
+
+@primitive(lambda g, y, x, *, axis, keepdims: spread(g, x.shape, axis) * _softmax(x, axis=axis))
+def _logsumexp(x: Array, *, axis: Axis, keepdims: bool) -> Array:
+    top = finite_max(x, axis)
+    with np.errstate(divide="ignore"):
+        y = np.log(np.sum(np.exp(x - top), axis=axis, keepdims=True)) + top
+    return y if keepdims else np.squeeze(y, normalize_axis(axis, x.ndim))
+
+
+def logsumexp(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
+    """log(sum(exp(x))) along `axis` (all by default); -inf for a row of -inf, with gradient 0."""
+    return _logsumexp(x, axis=axis, keepdims=keepdims)
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# Cross-entropy: one buffer for logits' exponentials, probabilities and gradient
+# ---------------------------------------------------------------------------------------------------------------
+
+
+@primitive(lambda g, y, logits, scale, *, targets:
+           softmax_slope(g * np.expand_dims(scale, -1), logits),
+           lambda g, y, logits, scale, *, targets:
+           np.sum(g * _minus_one_hot(_softmax(logits, axis=-1), targets=targets), axis=-1))
+def _cross_entropy_slope(logits: Array, scale: Array, *, targets: Array) -> Array:
+    """scale · (softmax(logits) - one_hot(targets)), in one buffer."""
+    p: Array = _softmax.forward(logits, axis=-1)
+    rows = p.reshape(-1, p.shape[-1])
+    rows[np.arange(len(rows)), targets.reshape(-1)] -= 1.0
+    np.multiply(p, np.expand_dims(scale, -1), out=p)
+    return p
+
+
+def softmax_slope(g: Any, logits: Any) -> Any:
+    """What reaches the logits when `g` arrives at their softmax."""
+    y = _softmax(logits, axis=-1)
+    return y * (g - np.sum(g * y, axis=-1, keepdims=True))
+
+
+@primitive(lambda g, y, p, *, targets: g)
+def _minus_one_hot(p: Array, *, targets: Array) -> Array:
+    out = np.array(p)
+    rows = out.reshape(-1, p.shape[-1])
+    rows[np.arange(len(rows)), targets.reshape(-1)] -= 1.0
+    return out
+
+
+@primitive(lambda g, y, logits, *, targets: _cross_entropy_slope(logits, g, targets=targets))
+def _cross_entropy(logits: Array, *, targets: Array) -> Array:
+    """-log softmax(logits)[target] for each row, shape logits.shape[:-1]."""
+    top = finite_max(logits, -1)
+    exponentials = np.subtract(logits, top)
+    np.exp(exponentials, out=exponentials)
+    total = np.sum(exponentials, axis=-1)
+    picked = np.take_along_axis(logits, targets[..., None], -1)[..., 0]
+    return np.log(total) + (top[..., 0] - picked)
+
+
+def class_targets(targets: Any, classes: int, shape: tuple[int, ...]) -> Array:
+    """Integer targets as an array of their own, checked against the logits."""
+    targets = np.array(getattr(targets, "_data", targets))
+    if targets.dtype.kind not in "iu":
+        raise TypeError(f"targets are class numbers (integers), got dtype {targets.dtype}.")
+    if targets.shape != shape:
+        raise ValueError(f"targets of shape {targets.shape} do not fit logits of shape {(*shape, classes)}: expected "
+                         f"targets of shape {shape}.")
+    return targets
+
+
+def chosen(targets: Array, classes: int, ignore_index: int | None) -> tuple[Array, Array | None]:
+    """Targets made safe to index with, and a mask of those that count (None if all do)."""
+    counts = None if ignore_index is None else targets != ignore_index
+    if counts is not None:
+        targets = np.where(counts, targets, 0)
+    if targets.size and not (0 <= targets.min() and targets.max() < classes):
+        raise IndexError(f"targets lie between {targets.min()} and {targets.max()}, but there are {classes} classes "
+                         f"(0 … {classes - 1}).")
+    return targets, counts
+
+
+def reduced(losses: Any, counts: Array | None, reduction: Reduction) -> Any:
+    """The losses of those that count, as they are or added up."""
+    if counts is not None:
+        losses = np.where(counts, losses, 0.0)
+    if reduction == "none":
+        return losses
+    if reduction == "sum":
+        return np.sum(losses)
+    if reduction == "mean":
+        return np.mean(losses) if counts is None else np.sum(losses) / max(int(counts.sum()), 1)
+    raise ValueError(f"reduction is 'mean', 'sum' or 'none', not {reduction!r}.")
+
+
+def cross_entropy(logits: Any, targets: Any, reduction: Reduction = "mean", ignore_index: int | None = None) -> Any:
+    """-log softmax(logits)[target], in nats.
+
+    Args:
+        logits: (..., classes), unnormalised log-probabilities.
+        targets: (...), integers in 0 … classes-1.
+        reduction: "mean" over all targets that count, "sum", or "none" for the losses of shape (...).
+        ignore_index: targets with this number do not count.
+
+    Raises:
+        TypeError, ValueError, IndexError: targets that are not integers, of another shape, or out of range.
+    """
+    classes = logits.shape[-1]
+    targets, counts = chosen(class_targets(targets, classes, logits.shape[:-1]), classes, ignore_index)
+    return reduced(_cross_entropy(logits, targets=targets), counts, reduction)
+
+
+def nll_loss(log_probabilities: Any, targets: Any, reduction: Reduction = "mean",
+             ignore_index: int | None = None) -> Any:
+    """-log_probabilities[target]; arguments and errors as in `cross_entropy`."""
+    classes = log_probabilities.shape[-1]
+    shape = log_probabilities.shape[:-1]
+    targets, counts = chosen(class_targets(targets, classes, shape), classes, ignore_index)
+    picked = np.take_along_axis(log_probabilities, targets[..., None], -1)
+    return reduced(-np.reshape(picked, shape), counts, reduction)
+
+
+def mse_loss(prediction: Any, target: Any, reduction: Reduction = "mean") -> Any:
+    """(prediction - target)², averaged by default. The shapes must be equal.
+
+    Raises:
+        ValueError: they are not; broadcasting here is nearly always a mistake.
+    """
+    shapes = prediction.shape, np.shape(getattr(target, "_data", target))
+    if shapes[0] != shapes[1]:
+        raise ValueError(f"mse_loss compares equal shapes, got {shapes[0]} and {shapes[1]}.")
+    return reduced(np.square(prediction - target), None, reduction)
+
+
+def binary_cross_entropy_with_logits(logits: Any, targets: Any, reduction: Reduction = "mean") -> Any:
+    """-t log σ(x) - (1 - t) log(1 - σ(x)), computed as max(x, 0) - x t + log(1 + exp(-|x|))."""
+    from .elementwise import softplus
+
+    return reduced(softplus(logits) - logits * targets, None, reduction)
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# Normalisation and noise
+# ---------------------------------------------------------------------------------------------------------------
+
+
+def layer_norm_slope(g: Any, x: Any, axis: Axis, eps: float) -> Any:
+    """The cotangent of x: (g - mean g - y mean(g y)) / σ."""
+    centred = x - np.mean(x, axis=axis, keepdims=True)
+    inverse = 1.0 / np.sqrt(np.mean(np.square(centred), axis=axis, keepdims=True) + eps)
+    y = centred * inverse
+    return (g - np.mean(g, axis=axis, keepdims=True) - y * np.mean(g * y, axis=axis, keepdims=True)) * inverse
+
+
+@primitive(lambda g, y, x, *, axis, eps: layer_norm_slope(g, x, axis, eps))
+def _standardize(x: Array, *, axis: Axis, eps: float) -> Array:
+    y = x - np.mean(x, axis=axis, keepdims=True)
+    y *= 1.0 / np.sqrt(np.mean(np.square(y), axis=axis, keepdims=True) + eps)
+    return y
+
+
+def layer_norm(x: Any, weight: Any = None, bias: Any = None, axis: Axis = -1, eps: float = 1e-5) -> Any:
+    """(x - mean) / sqrt(var + eps) along `axis`, times `weight`, plus `bias` (Ba, Kiros & Hinton 2016)."""
+    y = _standardize(x, axis=axis, eps=eps)
+    if weight is not None:
+        y = y * weight
+    return y if bias is None else y + bias
+
+
+def dropout(x: Any, p: float, rng: np.random.Generator) -> Any:
+    """Set each entry to 0 with probability `p` and divide the others by 1 - p (inverted dropout).
+
+    Raises:
+        ValueError: p is not in [0, 1).
+    """
+    return x * dropout_mask(x.shape, p, rng, x.dtype)
+
+
+def dropout_mask(shape: tuple[int, ...], p: float, rng: np.random.Generator, dtype: Any = np.float32) -> Array:
+    """The factors of dropout: 0 with probability p, else 1/(1 - p).
+
+    Raises:
+        ValueError: p is not in [0, 1).
+    """
+    if not 0 <= p < 1:
+        raise ValueError(f"a drop probability lies in [0, 1), got {p}.")
+    keep = rng.random(shape, dtype=np.float32) >= p
+    mask = np.multiply(keep, 1.0 / (1.0 - p), dtype=dtype)
+    mask.flags.writeable = False  # so that the tape may keep it without a copy
+    return mask

@@ -1,0 +1,753 @@
+"""Tensor: an array, its gradient, and the node that made it.
+
+A Tensor is a thin handle. Arithmetic on it, and NumPy's own functions, go through `apply`, which computes with NumPy
+and records a Node when some input requires a gradient. `np.tanh(t)` works because NumPy hands its functions over
+(`__array_ufunc__`, NEP 13; `__array_function__`, NEP 18); what is not in the table raises and says so.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NoReturn, TypeVar, cast
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .primitive import TABLE, Primitive, connect
+from .tape import (
+    LOCAL,
+    GraphError,
+    Node,
+    Origin,
+    Output,
+    Tape,
+    Variable,
+    backpropagate,
+    describe,
+    next_number,
+    no_grad,
+    recording,
+)
+
+Array = NDArray[Any]
+NO_METADATA: dict[str, Any] = {}
+
+# Python's own numbers are passed to NumPy as they are: lifted to 0-d arrays they would upcast float32.
+_SCALARS = frozenset({int, float, bool})
+
+
+def apply(primitive: Primitive, args: tuple[Any, ...], metadata: dict[str, Any] = NO_METADATA) -> Any:
+    """Compute `primitive` on Tensors, arrays and numbers, and record it if some Tensor requires a gradient.
+
+    Arrays alone give an array; with a Tensor among the arguments the result is a Tensor (a list of them for a
+    primitive with several outputs).
+    """
+    values = []
+    inputs = []
+    any_tensor = traced = raw_array = False
+    for a in args:
+        if isinstance(a, Tensor):
+            any_tensor = True
+            if a._requires_grad:
+                traced = True
+            values.append(a._data)
+            inputs.append(a.origin or a)
+        else:
+            if type(a) not in _SCALARS:
+                a = _operand(a, primitive)
+                raw_array = True
+            values.append(a)
+            inputs.append(a)
+    y = primitive.forward(*values, **metadata) if metadata else primitive.forward(*values)
+    if not any_tensor:
+        return y
+    state = LOCAL.state
+    node = None
+    if primitive.outputs:
+        y = [np.asarray(v) for v in y]
+    elif type(y) is not np.ndarray:
+        y = np.asarray(y)
+    if traced and state.recording and primitive.rules:
+        if primitive.keeps_nothing:
+            arguments = inputs = tuple(inputs)  # type: ignore[assignment]
+        else:
+            if raw_array:
+                values = [_own(v) if v is i else v for v, i in zip(values, inputs, strict=True)]
+            if primitive.variadic:
+                arguments = tuple(values)
+            else:
+                arguments = tuple([v if kept else i for v, i, kept in zip(values, inputs, primitive.keeps,
+                                                                          strict=True)])
+            inputs = tuple(inputs)  # type: ignore[assignment]
+        if primitive.outputs:
+            node = Node(next_number(), primitive, inputs, arguments, metadata,  # type: ignore[arg-type]
+                        y if primitive.keeps_output else None, [v.shape for v in y], [v.dtype for v in y],
+                        state.scope)
+        else:
+            node = Node(next_number(), primitive, inputs, arguments, metadata,  # type: ignore[arg-type]
+                        y if primitive.keeps_output else None, y.shape, y.dtype, state.scope)
+    if state.watchers:
+        for watcher in state.watchers:
+            watcher("forward", primitive, node, values, y)
+    if primitive.outputs:
+        return [handle(v, None if node is None else Output(node, k)) for k, v in enumerate(y)]
+    out = _new(Tensor)
+    out._data = y
+    out._grad = out._name = None
+    out.origin = node
+    out._requires_grad = node is not None
+    return out
+
+
+def _operand(a: Any, primitive: Primitive) -> Any:
+    """A non-Tensor argument as something NumPy computes with: an array or a NumPy scalar."""
+    if isinstance(a, (np.ndarray, np.generic)):
+        if a.dtype.kind in "biuf":
+            return a
+    elif isinstance(a, (list, tuple)) and any(isinstance(v, Tensor) for v in a):
+        raise TypeError(f"{primitive.name} got a Python list or tuple that holds Tensors; NumPy would cut the graph "
+                        "there. Join them first: mg.stack([...]).")
+    elif isinstance(a, (list, tuple, int, float)):
+        return np.asarray(a)
+    raise TypeError(f"{primitive.name} cannot compute with {type(a).__name__}"
+                    f"{f' of dtype {a.dtype}' if hasattr(a, 'dtype') else ''}: expected a Tensor, a real or integer "
+                    "array, or a number.")
+
+
+def _own(a: Any) -> Any:
+    """A user's array that the tape keeps is copied, so that writing to it later cannot change a gradient."""
+    return a.copy() if type(a) is np.ndarray and a.flags.writeable else a
+
+
+def handle(data: Array, origin: Origin | None) -> Tensor:
+    """A Tensor for a value that is already on the tape (a constant when `origin` is None)."""
+    out = _new(Tensor)
+    out._data = data
+    out._grad = out._name = None
+    out.origin = origin
+    out._requires_grad = origin is not None
+    return out
+
+
+class Tensor(Variable):
+    """An n-dimensional array whose history is recorded.
+
+    Make one with `mg.tensor`. It has NumPy's operators and methods, and NumPy's functions accept it. Comparisons give
+    constant Tensors of bools.
+
+    Attributes:
+        origin: what made it on the tape; see also `node` and `slot`.
+    """
+
+    __slots__ = ()
+
+    __hash__ = object.__hash__
+
+    # -- the value ------------------------------------------------------------------------------------------------
+
+    @property
+    def data(self) -> Array:
+        """The value: a read-only view. To change it, use `assign`."""
+        view = self._data.view()
+        view.flags.writeable = False
+        return view
+
+    def assign(self, value: ArrayLike) -> None:
+        """Give this leaf a new value, of the same shape; it is cast to the Tensor's dtype.
+
+        The change is noticed by a later backward through operations that used the old value.
+
+        Raises:
+            GraphError: this Tensor is the result of an operation.
+            ValueError: the shape differs.
+            TypeError: the value is not real (complex, or not a number).
+        """
+        if self.origin is not None:
+            raise GraphError(f"assign() changes leaves only, and this is {describe(self.origin)}. Make a leaf of it "
+                             "first: t = t.detach(), then t.assign(...).")
+        new = np.asarray(value.data if isinstance(value, Tensor) else value)
+        if new.shape != self._data.shape:
+            raise ValueError(f"assign() got shape {new.shape} for the {describe(self)}; the shape cannot change.")
+        if new.dtype.kind not in "biuf":
+            raise TypeError(f"assign() got dtype {new.dtype}; a {self.dtype} tensor takes real numbers.")
+        self._data = new.astype(self._data.dtype, order="C", copy=True)
+        self._version = self.version + 1
+
+    @property
+    def version(self) -> int:
+        """How often `assign` has changed the value."""
+        return getattr(self, "_version", 0)
+
+    @property
+    def requires_grad(self) -> bool:
+        """Whether a gradient flows to this Tensor. May be set on leaves of a floating dtype."""
+        return self._requires_grad
+
+    @requires_grad.setter
+    def requires_grad(self, on: bool) -> None:
+        if self.origin is not None and not on:
+            raise GraphError(f"{describe(self.origin)} is on the tape; to cut it off there write t.detach().")
+        if on:
+            _check_differentiable(self._data)
+        self._requires_grad = bool(on)
+
+    @property
+    def grad(self) -> Array | None:
+        """The gradient that `backward` added up here (leaves only), or None. An ndarray of the same shape and dtype."""
+        return self._grad
+
+    @grad.setter
+    def grad(self, value: ArrayLike | None) -> None:
+        if value is not None:
+            value = np.asarray(value)
+            if value.shape != self.shape:
+                raise ValueError(f"a gradient of shape {value.shape} does not fit the {describe(self)}.")
+        self._grad = value
+
+    @property
+    def name(self) -> str | None:
+        """What the tape, pictures and messages call this value."""
+        return self._name if self.origin is None else self.origin.name
+
+    @name.setter
+    def name(self, name: str | None) -> None:
+        if self.origin is None:
+            self._name = name
+        else:
+            self.origin.name = name
+
+    @property
+    def node(self) -> Node | None:
+        """The operation that made this Tensor; None for leaves and constants."""
+        return self.origin.node if isinstance(self.origin, Output) else self.origin
+
+    @property
+    def slot(self) -> int:
+        """Which output of `node` this is; 0 for an operation with one output."""
+        return self.origin.slot if isinstance(self.origin, Output) else 0
+
+    @property
+    def T(self) -> Tensor:  # noqa: N802, NumPy's name
+        """The transpose (all axes reversed)."""
+        return _numpy(np.transpose)(self)
+
+    def detach(self) -> Tensor:
+        """A constant with the same value: the gradient stops here."""
+        out = handle(self._data, None)
+        out._name = self.name
+        return out
+
+    def item(self) -> float | int | bool:
+        """The value of a one-element Tensor as a Python number."""
+        return self._data.item()
+
+    def numpy(self) -> Array:
+        """The value as a new, writeable array."""
+        return self._data.copy()
+
+    def astype(self, dtype: Any) -> Tensor:
+        """This value with another dtype. Between floating dtypes the gradient flows, cast back."""
+        from .accumulate import cast as cast_  # a primitive, not a type
+
+        if np.dtype(dtype).kind != "f":
+            return handle(self._data.astype(dtype), None)
+        return apply(cast_, (self,), {"dtype": np.dtype(dtype)})  # type: ignore[no-any-return]
+
+    # -- gradients ------------------------------------------------------------------------------------------------
+
+    def backward(self, gradient: Any = None, retain_graph: bool = False) -> None:
+        """Add the gradient of this Tensor to `.grad` of every leaf it was computed from.
+
+        Args:
+            gradient: the cotangent to start from, of this Tensor's shape; may be left out for a single number.
+            retain_graph: keep the values that the tape saved, so that backward can run again.
+
+        Raises:
+            GraphError: nothing to differentiate, the graph was freed, or a needed value has been changed.
+            ValueError: no `gradient` for a Tensor with several entries, or one of the wrong shape.
+        """
+        seed = _seed(self, gradient)
+        with recording(False):
+            found = backpropagate([(self.origin or self, seed._data.copy())], None, create_graph=False,
+                                  retain_graph=retain_graph, handle=handle)
+        for leaf, g in found.items():
+            assert isinstance(leaf, Variable)
+            leaf._grad = g if leaf._grad is None else leaf._grad + g
+
+    # -- what NumPy asks ------------------------------------------------------------------------------------------
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *args: Any, **kwargs: Any) -> Any:
+        name = ufunc.__name__
+        if kwargs.pop("out", None) is not None:
+            raise TypeError(f"np.{name}(..., out=...) would overwrite a value that the tape may need. "
+                            f"Write t = np.{name}(...) instead.")
+        if method == "at":
+            raise TypeError(f"np.{name}.at writes into its argument, which the tape may need. To add into rows, "
+                            "index with repeated indices instead (the gradient of t[rows] adds repeated rows up).")
+        implementation = TABLE.get(ufunc)
+        if method == "reduce" and ufunc in _REDUCTIONS:
+            return TABLE[_REDUCTIONS[ufunc]](*args, **{"axis": 0, **kwargs})
+        if method != "__call__" or implementation is None:
+            raise _unknown(f"np.{name}" + ("" if method == "__call__" else f".{method}"))
+        if kwargs:
+            raise TypeError(f"np.{name} on a Tensor takes no {', '.join(f'{k}=' for k in kwargs)}; "
+                            "choose entries with np.where(condition, a, b), and a dtype with t.astype(...).")
+        if isinstance(implementation, Primitive):
+            return apply(implementation, args)
+        return implementation(*args)
+
+    def __array_function__(self, function: Callable[..., Any], types: Any, args: Any, kwargs: Any) -> Any:
+        implementation = TABLE.get(function)
+        name = f"{getattr(function, '__module__', 'np') or 'np'}.{function.__name__}".replace("numpy", "np")
+        if implementation is None:
+            raise _unknown(name)
+        if kwargs.get("out") is not None:
+            raise TypeError(f"{name}(..., out=...) would overwrite a value that the tape may need. "
+                            f"Write t = {name}(...) instead.")
+        try:
+            return implementation(*args, **kwargs)
+        except TypeError:
+            _explain_arguments(name, implementation, args, kwargs)
+            raise
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        if self._requires_grad:
+            raise TypeError(f"NumPy asked for the plain array of {_me(self)}, which would cut the graph silently. If the value "
+                            "alone is wanted write t.data; to join Tensors write mg.stack([...]).")
+        if copy is False or (copy is None and dtype in (None, self.dtype)):
+            return self.data
+        return self._data.astype(dtype or self.dtype)
+
+    def _no_number(self, kind: str) -> None:
+        if self._requires_grad:
+            raise TypeError(f"{kind}(t) would cut the graph silently: this is {_me(self)}. For its value as a Python "
+                            "number write t.item().")
+
+    def __float__(self) -> float:
+        self._no_number("float")
+        return float(self._data)
+
+    def __int__(self) -> int:
+        self._no_number("int")
+        return int(self._data)
+
+    def __index__(self) -> int:
+        self._no_number("index")
+        return self._data.__index__()  # type: ignore[no-any-return]
+
+    def __bool__(self) -> bool:
+        return bool(self._data)
+
+    def __len__(self) -> int:
+        if not self.ndim:
+            raise TypeError("len() of a 0-d Tensor")
+        return len(self._data)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        if not self.ndim:
+            raise TypeError("iteration over a 0-d Tensor")
+        return iter(_numpy(np.unstack)(self)) if len(self) else iter(())
+
+    def __contains__(self, item: Any) -> bool:
+        return bool((self._data == getattr(item, "_data", item)).any())
+
+    def __getitem__(self, index: Any) -> Tensor:
+        return _getitem(self, index)
+
+    def __setitem__(self, index: Any, value: Any) -> NoReturn:
+        raise TypeError("Tensors are not changed in place, since the tape may need the old value. Write "
+                        "t = np.where(condition, new, t); or, for a leaf, t.assign(array).")
+
+    def __copy__(self) -> Tensor:
+        return self.__deepcopy__({})
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
+        if self.origin is not None:
+            raise GraphError(f"a copy of {describe(self.origin)} would leave the graph; write t.detach() for its value.")
+        copy = _new(type(self))
+        copy._data = self._data.copy()
+        copy._grad = None if self._grad is None else self._grad.copy()
+        copy._name, copy.origin, copy._requires_grad = self._name, None, self._requires_grad
+        memo[id(self)] = copy
+        return copy
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("Tensors are not pickled: loading a pickle runs code. Save arrays with mg.save(path, tree).")
+
+    def __repr__(self) -> str:
+        body = np.array2string(self._data, separator=", ", prefix="tensor(", threshold=100)
+        extra = "" if self.dtype == np.float64 else f", dtype={self.dtype}"
+        if self.name:
+            extra += f", name={self.name!r}"
+        node = self.node
+        if node is not None:
+            extra += f", made by {node.primitive.name}"
+        elif self._requires_grad:
+            extra += ", requires_grad=True"
+        return f"tensor({body}{extra})"
+
+    # -- operators ------------------------------------------------------------------------------------------------
+
+    def __add__(self, other: Any) -> Tensor:
+        return apply(_ADD, (self, other))  # type: ignore[no-any-return]
+
+    def __radd__(self, other: Any) -> Tensor:
+        return apply(_ADD, (other, self))  # type: ignore[no-any-return]
+
+    def __sub__(self, other: Any) -> Tensor:
+        return apply(_SUBTRACT, (self, other))  # type: ignore[no-any-return]
+
+    def __rsub__(self, other: Any) -> Tensor:
+        return apply(_SUBTRACT, (other, self))  # type: ignore[no-any-return]
+
+    def __mul__(self, other: Any) -> Tensor:
+        return apply(_MULTIPLY, (self, other))  # type: ignore[no-any-return]
+
+    def __rmul__(self, other: Any) -> Tensor:
+        return apply(_MULTIPLY, (other, self))  # type: ignore[no-any-return]
+
+    def __truediv__(self, other: Any) -> Tensor:
+        return apply(_DIVIDE, (self, other))  # type: ignore[no-any-return]
+
+    def __rtruediv__(self, other: Any) -> Tensor:
+        return apply(_DIVIDE, (other, self))  # type: ignore[no-any-return]
+
+    def __matmul__(self, other: Any) -> Tensor:
+        return apply(_MATMUL, (self, other))  # type: ignore[no-any-return]
+
+    def __rmatmul__(self, other: Any) -> Tensor:
+        return apply(_MATMUL, (other, self))  # type: ignore[no-any-return]
+
+    def __pow__(self, other: Any) -> Tensor:
+        return _numpy(np.power)(self, other)
+
+    def __rpow__(self, other: Any) -> Tensor:
+        return _numpy(np.power)(other, self)
+
+    def __mod__(self, other: Any) -> Tensor:
+        return _numpy(np.remainder)(self, other)
+
+    def __rmod__(self, other: Any) -> Tensor:
+        return _numpy(np.remainder)(other, self)
+
+    def __floordiv__(self, other: Any) -> Tensor:
+        return _numpy(np.floor_divide)(self, other)
+
+    def __rfloordiv__(self, other: Any) -> Tensor:
+        return _numpy(np.floor_divide)(other, self)
+
+    def __neg__(self) -> Tensor:
+        return _numpy(np.negative)(self)
+
+    def __pos__(self) -> Tensor:
+        return _numpy(np.positive)(self)
+
+    def __abs__(self) -> Tensor:
+        return _numpy(np.absolute)(self)
+
+    def __invert__(self) -> Tensor:
+        return _numpy(np.logical_not)(self)
+
+    def __and__(self, other: Any) -> Tensor:
+        return _numpy(np.logical_and)(self, other)
+
+    def __or__(self, other: Any) -> Tensor:
+        return _numpy(np.logical_or)(self, other)
+
+    def __eq__(self, other: Any) -> Tensor:  # type: ignore[override]
+        return _numpy(np.equal)(self, other)
+
+    def __ne__(self, other: Any) -> Tensor:  # type: ignore[override]
+        return _numpy(np.not_equal)(self, other)
+
+    def __lt__(self, other: Any) -> Tensor:
+        return _numpy(np.less)(self, other)
+
+    def __le__(self, other: Any) -> Tensor:
+        return _numpy(np.less_equal)(self, other)
+
+    def __gt__(self, other: Any) -> Tensor:
+        return _numpy(np.greater)(self, other)
+
+    def __ge__(self, other: Any) -> Tensor:
+        return _numpy(np.greater_equal)(self, other)
+
+    # -- methods that NumPy's arrays have -------------------------------------------------------------------------
+
+    def sum(self, axis: Any = None, keepdims: bool = False) -> Tensor:
+        """np.sum."""
+        return _numpy(np.sum)(self, axis=axis, keepdims=keepdims)
+
+    def mean(self, axis: Any = None, keepdims: bool = False) -> Tensor:
+        """np.mean."""
+        return _numpy(np.mean)(self, axis=axis, keepdims=keepdims)
+
+    def var(self, axis: Any = None, ddof: float = 0, keepdims: bool = False) -> Tensor:
+        """np.var."""
+        return _numpy(np.var)(self, axis=axis, ddof=ddof, keepdims=keepdims)
+
+    def std(self, axis: Any = None, ddof: float = 0, keepdims: bool = False) -> Tensor:
+        """np.std."""
+        return _numpy(np.std)(self, axis=axis, ddof=ddof, keepdims=keepdims)
+
+    def prod(self, axis: Any = None, keepdims: bool = False) -> Tensor:
+        """np.prod."""
+        return _numpy(np.prod)(self, axis=axis, keepdims=keepdims)
+
+    def max(self, axis: Any = None, keepdims: bool = False) -> Tensor:
+        """np.max; ties share the gradient evenly."""
+        return _numpy(np.max)(self, axis=axis, keepdims=keepdims)
+
+    def min(self, axis: Any = None, keepdims: bool = False) -> Tensor:
+        """np.min; ties share the gradient evenly."""
+        return _numpy(np.min)(self, axis=axis, keepdims=keepdims)
+
+    def argmax(self, axis: int | None = None, keepdims: bool = False) -> Tensor:
+        """np.argmax, a constant."""
+        return _numpy(np.argmax)(self, axis=axis, keepdims=keepdims)
+
+    def argmin(self, axis: int | None = None, keepdims: bool = False) -> Tensor:
+        """np.argmin, a constant."""
+        return _numpy(np.argmin)(self, axis=axis, keepdims=keepdims)
+
+    def any(self, axis: Any = None, keepdims: bool = False) -> Tensor:
+        """np.any, a constant."""
+        return _numpy(np.any)(self, axis=axis, keepdims=keepdims)
+
+    def all(self, axis: Any = None, keepdims: bool = False) -> Tensor:
+        """np.all, a constant."""
+        return _numpy(np.all)(self, axis=axis, keepdims=keepdims)
+
+    def cumsum(self, axis: int | None = None) -> Tensor:
+        """np.cumsum."""
+        return _numpy(np.cumsum)(self, axis=axis)
+
+    def clip(self, a_min: Any = None, a_max: Any = None) -> Tensor:
+        """np.clip; the gradient passes at the bounds."""
+        return _numpy(np.clip)(self, a_min, a_max)
+
+    def dot(self, other: Any) -> Tensor:
+        """np.dot."""
+        return _numpy(np.dot)(self, other)
+
+    def reshape(self, *shape: Any) -> Tensor:
+        """np.reshape; the new shape as a tuple or as separate numbers."""
+        return _numpy(np.reshape)(self, shape[0] if len(shape) == 1 else shape)
+
+    def ravel(self) -> Tensor:
+        """np.ravel."""
+        return _numpy(np.reshape)(self, -1)
+
+    flatten = ravel
+
+    def transpose(self, *axes: Any) -> Tensor:
+        """np.transpose; the axes as a tuple or as separate numbers, reversed when left out."""
+        return _numpy(np.transpose)(self, (axes[0] if len(axes) == 1 else axes) or None)
+
+    def swapaxes(self, axis1: int, axis2: int) -> Tensor:
+        """np.swapaxes."""
+        return _numpy(np.swapaxes)(self, axis1, axis2)
+
+    def squeeze(self, axis: Any = None) -> Tensor:
+        """np.squeeze."""
+        return _numpy(np.squeeze)(self, axis)
+
+    def take(self, indices: Any, axis: int | None = None) -> Tensor:
+        """np.take."""
+        return _numpy(np.take)(self, indices, axis=axis)
+
+    def repeat(self, repeats: Any, axis: int | None = None) -> Tensor:
+        """np.repeat."""
+        return _numpy(np.repeat)(self, repeats, axis=axis)
+
+    def diagonal(self, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Tensor:
+        """np.diagonal."""
+        return _numpy(np.diagonal)(self, offset, axis1, axis2)
+
+
+_new = Tensor.__new__
+connect(apply)
+
+
+def _numpy(function: Callable[..., Any]) -> Callable[..., Tensor]:
+    """What runs when `function` is called on a Tensor. The rules are loaded after this module."""
+    return TABLE[function]
+
+
+_getitem: Callable[[Tensor, Any], Tensor]
+_ADD: Primitive
+_SUBTRACT: Primitive
+_MULTIPLY: Primitive
+_DIVIDE: Primitive
+_MATMUL: Primitive
+_REDUCTIONS: dict[Callable[..., Any], Callable[..., Any]] = {
+    np.add: np.sum, np.multiply: np.prod, np.maximum: np.max, np.minimum: np.min}
+
+
+def connect_operators(getitem: Callable[[Tensor, Any], Tensor]) -> None:
+    """Bind the operators that must be quick to their primitives, once the rule table is there."""
+    global _getitem, _ADD, _SUBTRACT, _MULTIPLY, _DIVIDE, _MATMUL
+    _getitem = getitem
+    _ADD, _SUBTRACT, _MULTIPLY, _DIVIDE, _MATMUL = (
+        cast(Primitive, TABLE[f]) for f in (np.add, np.subtract, np.multiply, np.divide, np.matmul))
+
+
+def _me(t: Tensor) -> str:
+    return f"a {describe(t)}" if t.origin is None else describe(t.origin)
+
+
+def _unknown(name: str) -> TypeError:
+    return TypeError(f"{name} has no derivative rule for Tensors. If it should be a constant, call it on t.data; if it "
+                     "should have a gradient, write it with functions that have one or add a rule: "
+                     "minigrad.primitive.rule(function, lambda g, y, x: ...).")
+
+
+def _explain_arguments(name: str, implementation: Callable[..., Any], args: Any, kwargs: Any) -> None:
+    """If the call failed because of its arguments, say which ones exist."""
+    if isinstance(implementation, Primitive):
+        if kwargs:
+            raise TypeError(f"{name} on Tensors takes its arrays by position and no keywords, got "
+                            f"{', '.join(kwargs)}.") from None
+        return
+    try:
+        inspect.signature(implementation).bind(*args, **kwargs)
+    except TypeError as error:
+        known = ", ".join(inspect.signature(implementation).parameters)
+        raise TypeError(f"{name} on Tensors: {error}. It knows the arguments {known}.") from None
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# Making tensors, taking gradients
+# ---------------------------------------------------------------------------------------------------------------
+
+
+def _check_differentiable(data: Array) -> None:
+    if data.dtype.kind != "f":
+        raise TypeError(f"a tensor of dtype {data.dtype} cannot require a gradient; only floating-point tensors can. "
+                        "Write dtype=float, or data.astype(np.float32).")
+
+
+T = TypeVar("T", bound=Tensor)
+
+
+def make(kind: type[T], data: Any, requires_grad: bool, name: str | None, dtype: Any) -> T:
+    """A leaf of class `kind` holding a copy of `data`; see `tensor`."""
+    if isinstance(data, Tensor):
+        if data._requires_grad:
+            raise TypeError(f"mg.tensor() of a Tensor would cut the graph silently: this is {_me(data)}. Write "
+                            "t.detach() for its value.")
+        data = data._data
+    elif isinstance(data, (list, tuple)) and any(isinstance(v, Tensor) for v in data):
+        raise TypeError("mg.tensor() of a list of Tensors would cut the graph silently; write mg.stack([...]).")
+    array = np.array(data, dtype=dtype, order="C", copy=True)
+    if array.dtype.kind not in "biuf":
+        raise TypeError(f"a tensor holds real numbers, integers or bools, not dtype {array.dtype}"
+                        + (" (are the rows of different lengths?)." if array.dtype.kind == "O" else "."))
+    if requires_grad:
+        _check_differentiable(array)
+    out = _new(kind)
+    out._data = array
+    out._grad = out.origin = None
+    out._name = name
+    out._requires_grad = bool(requires_grad)
+    return out
+
+
+def tensor(data: Any, requires_grad: bool = False, name: str | None = None, dtype: Any = None) -> Tensor:
+    """A Tensor holding a copy of `data`.
+
+    Args:
+        data: an array, a number, or nested lists. The dtype is NumPy's: lists of floats are float64.
+        requires_grad: whether `backward` should collect a gradient here; floating dtypes only.
+        name: what the tape, pictures and messages call it.
+        dtype: convert to this dtype.
+
+    Raises:
+        TypeError: `requires_grad` for an integer or bool tensor; complex or ragged data; data on the tape.
+    """
+    return make(Tensor, data, requires_grad, name, dtype)
+
+
+def _seed(output: Tensor, g: Any) -> Tensor:
+    """The cotangent to start from at `output`, checked."""
+    if not isinstance(output, Tensor):
+        raise TypeError(f"expected a Tensor to differentiate, got {type(output).__name__}.")
+    if not output._requires_grad:
+        raise GraphError(f"nothing to differentiate: {_me(output)} does not depend on any tensor with requires_grad=True"
+                         " (or was computed under mg.no_grad()). Make the input with "
+                         "mg.tensor(..., requires_grad=True).")
+    if g is None:
+        if output.size != 1:
+            raise ValueError(f"the output has shape {output.shape}; a gradient starts from a single number. Write "
+                             "loss = y.sum() or y.mean(), or give a cotangent of that shape.")
+        return handle(np.ones(output.shape, output.dtype), None)
+    if not isinstance(g, Tensor):
+        g = handle(np.asarray(g), None)
+    if g.shape != output.shape:
+        raise ValueError(f"the cotangent has shape {g.shape}, the output {output.shape}; they must be equal.")
+    return g if g.dtype == output.dtype else g.astype(output.dtype)
+
+
+def grad(outputs: Tensor | Sequence[Tensor], inputs: Tensor | Sequence[Tensor], grad_outputs: Any = None,
+         create_graph: bool = False, retain_graph: bool | None = None) -> tuple[Tensor | None, ...]:
+    """Gradients of the sum of `outputs` (weighted by `grad_outputs`) with respect to `inputs`.
+
+    Args:
+        outputs: one Tensor or several.
+        inputs: one Tensor or several, leaves or values computed on the way.
+        grad_outputs: the cotangent of each output; may be left out for single numbers.
+        create_graph: put the gradients on the tape, so that they can be differentiated again.
+        retain_graph: keep the saved values for another backward; by default the same as `create_graph`.
+
+    Returns:
+        One gradient per input, None where the outputs do not depend on it. Nothing is added to `.grad`.
+    """
+    outputs = [outputs] if isinstance(outputs, Tensor) else list(outputs)
+    inputs = [inputs] if isinstance(inputs, Tensor) else list(inputs)
+    if grad_outputs is None:
+        grad_outputs = [None] * len(outputs)
+    elif not isinstance(grad_outputs, (list, tuple)):
+        grad_outputs = [grad_outputs]
+    if len(grad_outputs) != len(outputs):
+        raise ValueError(f"{len(outputs)} outputs but {len(grad_outputs)} grad_outputs.")
+    for t in inputs:
+        if not isinstance(t, Tensor):
+            raise TypeError(f"gradients are taken with respect to Tensors, got {type(t).__name__}.")
+        if not t._requires_grad:
+            raise GraphError(f"the {describe(t)} does not require a gradient. Make it with "
+                             "mg.tensor(..., requires_grad=True).")
+    seeds = [_seed(o, g) for o, g in zip(outputs, grad_outputs, strict=True)]
+    wanted = [t.origin or t for t in inputs]
+    with recording(create_graph):
+        found = backpropagate(
+            [(o.origin or o, s if create_graph else s._data.copy()) for o, s in zip(outputs, seeds, strict=True)], wanted,
+            create_graph=create_graph, retain_graph=create_graph if retain_graph is None else retain_graph,
+            handle=handle)
+    results: list[Tensor | None] = []
+    for w in wanted:
+        g = found.get(w)
+        results.append(g if g is None or create_graph else handle(g, None))
+    return tuple(results)
+
+
+def tape(outputs: Tensor | Sequence[Tensor]) -> Tape:
+    """The tape that leads to `outputs`: prints as a program, one instruction a line.
+
+    Raises:
+        TypeError: something in `outputs` is not a Tensor.
+    """
+    outputs = [outputs] if isinstance(outputs, Tensor) else list(outputs)
+    for t in outputs:
+        if not isinstance(t, Tensor):
+            raise TypeError(f"mg.tape() takes Tensors, got {type(t).__name__}.")
+    return Tape([t.origin or t for t in outputs])
+
+
+def name(**values: Tensor) -> None:
+    """Name several values at once: `mg.name(i=i, f=f, c=c)`."""
+    for key, value in values.items():
+        value.name = key
+
+
+__all__ = ["Tensor", "apply", "connect_operators", "grad", "handle", "make", "name", "no_grad", "tape", "tensor"]
