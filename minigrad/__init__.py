@@ -29,6 +29,7 @@ from .rules.softmax import (
     nll_loss,
     softmax,
 )
+from .scan import scan
 from .tape import GraphError, Node, Tape, no_grad, scope
 from .tensor import Tensor, apply, connect_operators, grad, name, tape, tensor
 

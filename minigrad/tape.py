@@ -370,38 +370,39 @@ class Gradients:
 
     The first sum of two allocates, later ones add in place: a cotangent that a rule handed out may be shared with
     another argument or with the tape, the sum of two is ours.
+
+    Attributes:
+        total: what has arrived so far.
+        deferred: contributions that wait until all are there.
     """
 
-    __slots__ = ("_deferred", "_in_place", "_owned", "_total")
+    __slots__ = ("_in_place", "_owned", "deferred", "total")
 
     def __init__(self, in_place: bool) -> None:
         self._in_place = in_place
-        self._total: dict[Any, Any] = {}
         self._owned: set[Any] = set()
-        self._deferred: dict[Any, list[Deferred]] = {}
+        self.total: dict[Any, Any] = {}
+        self.deferred: dict[Any, list[Deferred]] = {}
 
     def add(self, key: Any, g: Any) -> None:
         """Add a contribution; `g` must already have the shape and dtype of `key`."""
-        total = self._total.get(key)
+        total = self.total.get(key)
         if total is None:
-            self._total[key] = g
+            self.total[key] = g
         elif key in self._owned:
             np.add(total, g, out=total)
+        elif self._in_place:
+            self.total[key] = np.asarray(total + g)
+            self._owned.add(key)
         else:
-            self._total[key] = np.asarray(total + g) if self._in_place else total + g
-            if self._in_place:
-                self._owned.add(key)
-
-    def defer(self, key: Any, contribution: Deferred) -> None:
-        """Keep a contribution until all are there."""
-        self._deferred.setdefault(key, []).append(contribution)
+            self.total[key] = total + g
 
     def take(self, key: Any) -> Any:
         """The sum of all contributions to `key`, which is then forgotten; None if nothing arrived."""
-        later = self._deferred.pop(key, None)
+        later = self.deferred.pop(key, None)
         if later is not None:
             self.add(key, fit(settle(later), key.shape, key.dtype))
-        return self._total.pop(key, None)
+        return self.total.pop(key, None)
 
     def take_owned(self, key: Any) -> Array | None:
         """Like `take`, for arrays: one that nobody else holds and that may be written to."""
@@ -428,9 +429,10 @@ def backpropagate(seeds: Sequence[tuple[Origin | Variable, Any]], wanted: Sequen
     keep = None if wanted is None else leading_to(nodes, wanted)
     asked = set(wanted or ())
     gradients = Gradients(in_place=not create_graph)
+    total, deferred = gradients.total, gradients.deferred
     found: dict[Origin | Variable, Any] = {}
     leaves: dict[Variable, None] = {}
-    state = LOCAL.state
+    watchers = LOCAL.state.watchers
 
     def result(key: Any) -> Any:
         return gradients.take(key) if create_graph else gradients.take_owned(key)
@@ -439,8 +441,7 @@ def backpropagate(seeds: Sequence[tuple[Origin | Variable, Any]], wanted: Sequen
         gradients.add(origin, g)
         if isinstance(origin, Variable):
             leaves[origin] = None
-    while nodes:
-        node = nodes.pop()
+    for node in reversed(nodes):
         if keep is not None and node not in keep:
             continue
         primitive = node.primitive
@@ -450,7 +451,7 @@ def backpropagate(seeds: Sequence[tuple[Origin | Variable, Any]], wanted: Sequen
                 continue
             g = gs
         else:
-            g = gradients.take(node)
+            g = gradients.take(node) if deferred else total.pop(node, None)
             if g is None:
                 continue
             if node in asked:
@@ -459,20 +460,22 @@ def backpropagate(seeds: Sequence[tuple[Origin | Variable, Any]], wanted: Sequen
             continue
         if node.arguments is None:
             raise GraphError(_freed_message(node))
-        if state.watchers:
-            for watcher in state.watchers:
-                watcher("backward", primitive, node, node.arguments, g)
+        for watcher in watchers:
+            watcher("backward", primitive, node, node.arguments, g)
         y, arguments = _values(node, handle) if create_graph else (node.output, node.arguments)
         for k, source in enumerate(node.inputs):
             kind = type(source)
-            if kind is not Node and kind is not Output:
-                if not isinstance(source, Variable):
-                    continue
+            if kind is Node or kind is Output:
+                shape, dtype = source.shape, source.dtype
+            elif isinstance(source, Variable):
                 if source._data is not node.arguments[k] and node.arguments[k] is not source:
                     raise GraphError(_changed_message(node, source))
                 if not source._requires_grad:
                     continue
                 leaves[source] = None
+                shape, dtype = source._data.shape, source._data.dtype
+            else:
+                continue
             if keep is not None and (source.node if kind is Output else source) not in keep:
                 continue
             if primitive.variadic:
@@ -486,14 +489,16 @@ def backpropagate(seeds: Sequence[tuple[Origin | Variable, Any]], wanted: Sequen
                 if contribution is None:
                     continue
                 if type(contribution) is Deferred:
-                    gradients.defer(source, contribution)
+                    deferred.setdefault(source, []).append(contribution)
                     continue
                 if not create_graph:
                     contribution = np.asarray(contribution)
-            shape, dtype = source.shape, source.dtype
             if contribution.shape != shape or contribution.dtype is not dtype:
                 contribution = fit(contribution, shape, dtype)
-            gradients.add(source, contribution)
+            if source in total:
+                gradients.add(source, contribution)
+            else:
+                total[source] = contribution
         if not retain_graph:
             node.free()
     for leaf in leaves if wanted is None else [w for w in asked if isinstance(w, Variable)]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, NoReturn, TypeVar, cast
 
 import numpy as np
@@ -32,6 +33,9 @@ from .tape import (
 
 Array = NDArray[Any]
 NO_METADATA: dict[str, Any] = {}
+
+# Slopes may be infinite (sqrt at 0): that is an answer, not a mistake to warn of.
+QUIET = partial(np.errstate, divide="ignore", invalid="ignore")
 
 # Python's own numbers are passed to NumPy as they are: lifted to 0-d arrays they would upcast float32.
 _SCALARS = frozenset({int, float, bool})
@@ -268,7 +272,7 @@ class Tensor(Variable):
             ValueError: no `gradient` for a Tensor with several entries, or one of the wrong shape.
         """
         seed = _seed(self, gradient)
-        with recording(False):
+        with recording(False), QUIET():
             found = backpropagate([(self.origin or self, seed._data.copy())], None, create_graph=False,
                                   retain_graph=retain_graph, handle=handle)
         for leaf, g in found.items():
@@ -719,15 +723,17 @@ def grad(outputs: Tensor | Sequence[Tensor], inputs: Tensor | Sequence[Tensor], 
                              "mg.tensor(..., requires_grad=True).")
     seeds = [_seed(o, g) for o, g in zip(outputs, grad_outputs, strict=True)]
     wanted = [t.origin or t for t in inputs]
-    with recording(create_graph):
+    with recording(create_graph), QUIET():
         found = backpropagate(
             [(o.origin or o, s if create_graph else s._data.copy()) for o, s in zip(outputs, seeds, strict=True)], wanted,
             create_graph=create_graph, retain_graph=create_graph if retain_graph is None else retain_graph,
             handle=handle)
     results: list[Tensor | None] = []
-    for w in wanted:
+    for k, w in enumerate(wanted):
         g = found.get(w)
-        results.append(g if g is None or create_graph else handle(g, None))
+        if g is not None and not create_graph:
+            g = handle(g.copy() if any(w is v for v in wanted[:k]) else g, None)  # gradients handed out share no memory
+        results.append(g)
     return tuple(results)
 
 
