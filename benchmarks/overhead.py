@@ -5,8 +5,8 @@
 
 Microseconds per operation for building the chain (forward), differentiating it (backward) and letting it go
 (release), and the bytes per operation that Python and NumPy hold while the graph is alive, as tracemalloc
-counts them; it does not see PyTorch's. Contenders take turns; medians. Their
-gradients are compared before anything is timed.
+counts them; it does not see PyTorch's. Contenders take turns; medians. Their gradients are compared before
+anything is timed.
 """
 
 from __future__ import annotations
@@ -257,7 +257,8 @@ def main() -> None:
 
 def _reference(x: Array, b: Array, operations: int) -> Array:
     """The gradient in float64."""
-    forward, backward = by_hand(x.astype(np.float64), b.astype(np.float64), operations, False)  # type: ignore[arg-type]
+    wide: Any = (x.astype(np.float64), b.astype(np.float64))
+    forward, backward = by_hand(*wide, operations, leaf=False)
     result: Array = backward(forward())
     return result
 

@@ -139,6 +139,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     times: dict[str, dict[str, list[float]]] = {}
     notes: list[str] = []
     for shape in shapes:
+        print(f"… {options.cell}, {shape}, {_plural(threads, 'thread')}", file=sys.stderr, flush=True)
         problem = Problem(SHAPES[shape], options.cell)
         steps = {}
         for name in options.contenders:
