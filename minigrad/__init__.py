@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from . import rules as _rules  # fills the derivative table
+from .check import AnomalyError, GradientError, anomaly_mode, gradcheck, hvp, jacobian
 from .primitive import TABLE, Primitive, constant, implements, primitive, rule
 from .rules.convolution import avg_pool2d, conv2d, max_pool2d
 from .rules.elementwise import clip_gradient, gelu, relu, sigmoid, softplus, stop_gradient

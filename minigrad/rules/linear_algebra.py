@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..accumulate import Deferred
-from ..primitive import implements, primitive, rule
+from ..primitive import implements, primitive
 
 Array = NDArray[Any]
 
@@ -27,10 +27,17 @@ def transposed(a: Any) -> Any:
     return a.T if a.ndim == 2 else np.swapaxes(a, -1, -2)
 
 
+def by_rows(a: Any, b: Any) -> Any:
+    """a @ b; a stack of matrices times one matrix is one large product, which NumPy would do piece by piece."""
+    if a.ndim > 2 and b.ndim == 2:
+        return np.reshape(np.reshape(a, (-1, a.shape[-1])) @ b, (*a.shape[:-1], b.shape[-1]))
+    return a @ b
+
+
 def matmul_left(g: Any, a: Any, b: Any) -> Any:
     """The cotangent of a in y = a @ b, for vectors, matrices and stacks of them."""
-    if a.ndim == 2 and b.ndim == 2:
-        return g @ b.T
+    if a.ndim >= 2 and b.ndim == 2:
+        return by_rows(g, b.T)
     if b.ndim == 1:
         return np.expand_dims(g, -1) * b
     if a.ndim == 1:  # y[..., n] = sum_k a[k] b[..., k, n]
@@ -57,9 +64,13 @@ def settle_products(items: list[Any]) -> Any:
     return a.T @ g
 
 
-matmul = rule(np.matmul,
-              lambda g, y, a, b: matmul_left(g, a, b),
-              lambda g, y, a, b: matmul_right(g, a, b))
+@implements(np.matmul)
+@primitive(lambda g, y, a, b: matmul_left(g, a, b),
+           lambda g, y, a, b: matmul_right(g, a, b))
+def matmul(a: Array, b: Array) -> Array:
+    """np.matmul."""
+    a, b = np.asarray(a), np.asarray(b)
+    return by_rows(a, b) if a.size else np.matmul(a, b)
 
 # ---------------------------------------------------------------------------------------------------------------
 # einsum and what is written with it
