@@ -175,7 +175,14 @@ class Tensor(Variable):
             raise ValueError(f"assign() got shape {new.shape} for the {describe(self)}; the shape cannot change.")
         if new.dtype.kind not in "biuf":
             raise TypeError(f"assign() got dtype {new.dtype}; a {self.dtype} tensor takes real numbers.")
-        self._data = new.astype(self._data.dtype, order="C", copy=True)
+        self._replace(new.astype(self._data.dtype, order="C", copy=True))
+
+    def _replace(self, array: Array) -> None:
+        """`assign` without the checks or the copy: `array`, of the same shape and dtype, is handed over.
+
+        For optimisers. It must be a new array: the tape notices a change by the array being another one.
+        """
+        self._data = array
         self._version = self.version + 1
 
     @property
