@@ -20,6 +20,7 @@ import json
 import math
 import os
 import platform
+import signal
 import statistics
 import subprocess
 import sys
@@ -43,6 +44,7 @@ def main() -> None:
     if options.measure:
         print(json.dumps(measure(options)), flush=True)
         return
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # an exit takes the running child with it
     everything = []
     for threads in options.threads:
         seen: dict[str, str] = {}
@@ -141,18 +143,17 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     for shape in shapes:
         print(f"… {options.cell}, {shape}, {_plural(threads, 'thread')}", file=sys.stderr, flush=True)
         problem = Problem(SHAPES[shape], options.cell)
-        steps = {}
+        steps, results = {}, {}
         for name in options.contenders:
             try:
-                steps[name] = CONTENDERS[name](problem)
-                steps[name]()
+                step = CONTENDERS[name](problem)
+                results[name] = step()  # compiles, allocates
+                steps[name] = step
             except NotAvailable as reason:
                 notes.append(f"{name}, {shape}: {reason}")
-                steps.pop(name, None)
             except Exception as error:
                 notes.append(f"{name}, {shape}: FAILED, {type(error).__name__}: {error}")
-                steps.pop(name, None)
-        notes += disagreements(shape, {name: step() for name, step in steps.items()})
+        notes += disagreements(shape, results)
         pause = 0.02 if threads > 1 else 0.0
         times[shape] = interleave(steps, repeats=options.repeats, budget=options.budget, pause=pause)
     return {"cell": options.cell, "threads": threads, "blas": options.blas[0], "times": times, "notes": notes,

@@ -17,14 +17,14 @@ def interleave(
 ) -> dict[str, list[float]]:
     """Seconds per call of each contender, measured A B C A B C … for `repeats` rounds.
 
-    A turn is a pause (in which the last one's threads stop spinning), a call that is not timed when calls
-    are short, and then enough calls to fill `turn` seconds, of which it gives the mean. A contender leaves
-    after `budget` seconds, but not before its third turn. The garbage collector runs as usual over what the
-    contenders make; what the libraries made at import is frozen, or one would pay for another's heap.
+    Each has been called once before. A turn is a pause (in which the last one's threads stop spinning), a
+    call that is not timed when calls are short, and then enough calls to fill `turn` seconds, of which it
+    gives the mean. A contender leaves after `budget` seconds, but not before its third turn. The garbage
+    collector runs as usual over what the contenders make; what the libraries made at import is frozen, or one
+    would pay for another's heap.
     """
     calls: dict[str, int] = {}
     for name, call in contenders.items():
-        call()  # compiles, allocates
         start = time.perf_counter()
         call()
         seconds = time.perf_counter() - start
