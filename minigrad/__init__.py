@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from . import nn
+from . import nn, optim
 from . import rules as _rules  # fills the derivative table
 from .check import AnomalyError, GradientError, anomaly_mode, gradcheck, hvp, jacobian
 from .primitive import TABLE, Primitive, constant, implements, primitive, rule

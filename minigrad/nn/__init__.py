@@ -18,5 +18,5 @@ from .layers import (
 )
 from .module import Module, Parameter
 
-__all__ = ["AvgPool2d", "Conv2d", "Dropout", "Embedding", "Flatten", "GELU", "LayerNorm", "Linear", "MaxPool2d",
-           "Module", "Parameter", "ReLU", "Sequential", "Sigmoid", "Tanh", "initialisers"]
+__all__ = ["AvgPool2d", "Conv2d", "Dropout", "Embedding", "Flatten", "GELU", "LayerNorm", "Linear",
+           "MaxPool2d", "Module", "Parameter", "ReLU", "Sequential", "Sigmoid", "Tanh", "initialisers"]

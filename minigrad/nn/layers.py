@@ -1,4 +1,4 @@
-"""The layers that are not recurrent. Those that draw initial values or masks take `rng`: a Generator, a seed, or None."""
+"""Layers that are not recurrent. Those that draw random numbers take `rng`: a Generator, a seed, or None."""
 
 from __future__ import annotations
 
@@ -53,9 +53,9 @@ class Linear(Module):
 class Embedding(Module):
     """y = W[ids]: a learned vector for each of `num` symbols.
 
-    Shapes: ids (...) integers in 0 … num-1, W (num, dim), y (..., dim). W starts normal with standard deviation
-    1/√dim, so that each row has a length of about 1 and a tied output layer starts with logits of about the size of
-    its input.
+    Shapes: ids (...) integers in 0 … num-1, W (num, dim), y (..., dim). W starts normal with standard
+    deviation 1/√dim, so that each row has a length of about 1 and a tied output layer starts with logits of
+    about the size of its input.
 
     Args:
         num, dim: how many symbols, and the size of their vectors.
@@ -75,7 +75,7 @@ class Embedding(Module):
 
 
 class Dropout(Module):
-    """In training each entry becomes 0 with probability p, and the others are divided by 1 - p; else the identity.
+    """In training, 0 with probability p and x / (1 - p) otherwise, entry by entry; else the identity.
 
     Srivastava et al. (2014), in the inverted form. The mask is on the tape under the name `mask`.
 
@@ -123,7 +123,7 @@ class LayerNorm(Module):
 
     def forward(self, x: Any) -> Any:
         if x.shape[-1:] != self.weight.shape:
-            raise ValueError(f"LayerNorm({self.weight.size}) got {x.shape}, whose last axis has another size.")
+            raise ValueError(f"LayerNorm({self.weight.size}) got {x.shape}, whose last axis differs.")
         return layer_norm(x, self.weight, self.bias, eps=self.eps)
 
 
@@ -131,7 +131,8 @@ class Conv2d(Module):
     """Two-dimensional convolution (cross-correlation); see `mg.conv2d`.
 
     Shapes: x (batch, channels, height, width), weight (filters, channels, kernel height, kernel width), bias
-    (filters), y (batch, filters, rows, columns). Both start uniform in ±1/√(channels · kernel height · kernel width).
+    (filters), y (batch, filters, rows, columns). Both start uniform in ±1/√(channels · kernel height · kernel
+    width).
 
     Args:
         channels, filters: of the images that go in and come out.
@@ -145,8 +146,9 @@ class Conv2d(Module):
         ValueError: a size or an option is not one of these.
     """
 
-    def __init__(self, channels: int, filters: int, kernel: Pair, stride: Pair = 1, padding: Padding = "valid",
-                 dilation: Pair = 1, bias: bool = True, dtype: DTypeLike = np.float32, rng: Rng = None) -> None:
+    def __init__(self, channels: int, filters: int, kernel: Pair, stride: Pair = 1,
+                 padding: Padding = "valid", dilation: Pair = 1, bias: bool = True,
+                 dtype: DTypeLike = np.float32, rng: Rng = None) -> None:
         _positive(channels=channels, filters=filters)
         self.stride, self.padding, self.dilation = pair(stride, "stride"), padding, pair(dilation, "dilation")
         shape = (filters, channels, *pair(kernel, "kernel"))

@@ -1,7 +1,7 @@
 """Module: a forward function and its parameters.
 
-The one trick: parameters are found by walking `vars(module)` in the order in which the attributes were set. Nothing is
-registered, so `super().__init__()` is not needed, and what you see in `vars` is what is trained.
+The one trick: parameters are found by walking `vars(module)` in the order in which the attributes were set.
+Nothing is registered, so `super().__init__()` is not needed, and what you see in `vars` is what is trained.
 
     class Perceptron(nn.Module):
         def __init__(self):
@@ -32,7 +32,8 @@ class Parameter(Tensor):
 
     Args:
         data: the first value; it is copied.
-        name: what the tape and pictures call it; by default the attribute of the module that it is assigned to.
+        name: what the tape and pictures call it; by default the attribute of the module that it is assigned
+            to.
         dtype: float32 unless asked for another floating dtype.
 
     Raises:
@@ -54,9 +55,10 @@ class Module:
     """A part of a network. Subclasses set parameters and modules as attributes and define `forward`.
 
     Attributes:
-        name: what scopes on the tape call it; the attribute it is assigned to unless set, else the class in lower case.
-        training: whether layers that behave differently in training (dropout) do so. See `train` and `eval`; it has
-            nothing to do with recording gradients, for which there is `mg.no_grad()`.
+        name: what scopes on the tape call it; the attribute it is assigned to unless set, else the class in
+            lower case.
+        training: whether layers that behave differently in training (dropout) do so. See `train` and `eval`;
+            it has nothing to do with recording gradients, for which there is `mg.no_grad()`.
     """
 
     name: str | None = None
@@ -77,9 +79,9 @@ class Module:
                 part.name = name
         object.__setattr__(self, attribute, value)
 
-    # -- what is inside -------------------------------------------------------------------------------------------
+    # -- what is inside --------------------------------------------------------------------------------------
 
-    def walk(self, prefix: str = "") -> Iterator[tuple[str, Parameter | Module | Generator]]:
+    def walk(self) -> Iterator[tuple[str, Parameter | Module | Generator]]:
         """Every parameter, module and generator below this one with its dotted name, each once, in order."""
         seen: set[int] = {id(self)}
 
@@ -92,7 +94,7 @@ class Module:
                         if isinstance(part, Module):
                             yield from below(part, name + ".")
 
-        return below(self, prefix)
+        return below(self, "")
 
     def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
         """Pairs of a dotted name (`layers.0.weight`) and a parameter, in the order of definition.
@@ -116,7 +118,7 @@ class Module:
         """This module and every one below it, each once."""
         return [module for _, module in self.named_modules()]
 
-    # -- state ----------------------------------------------------------------------------------------------------
+    # -- state -----------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Array]:
         """A copy of every parameter's value by dotted name.
@@ -144,24 +146,24 @@ class Module:
             ValueError: the names or shapes do not fit; the message lists all of them.
         """
         parameters = dict(self.named_parameters())
-        values = {name: np.asarray(value.data if isinstance(value, Tensor) else value) for name, value in state.items()}
+        values = {name: np.asarray(v.data if isinstance(v, Tensor) else v) for name, v in state.items()}
         problems = []
         if strict:
-            problems += [f"missing {name!r} {p.shape}" for name, p in parameters.items() if name not in values]
-            problems += [f"unexpected {name!r} {v.shape}" for name, v in values.items() if name not in parameters]
+            problems += [f"missing {n!r} {p.shape}" for n, p in parameters.items() if n not in values]
+            problems += [f"unexpected {n!r} {v.shape}" for n, v in values.items() if n not in parameters]
         for name, p in parameters.items():
             if name in values and values[name].shape != p.shape:
                 problems.append(f"{name!r} has shape {values[name].shape}, the parameter {p.shape}")
             elif name in values and values[name].dtype.kind not in "biuf":
                 problems.append(f"{name!r} has dtype {values[name].dtype}, which is not a real number")
         if problems:
-            raise ValueError(f"the state does not fit this {type(self).__name__}: " + "; ".join(problems) + ".")
+            raise ValueError(f"the state does not fit this {type(self).__name__}: {'; '.join(problems)}.")
         for name, p in parameters.items():
             if name in values:
                 p.assign(values[name])
 
     def generator_state(self) -> dict[str, Any]:
-        """The state of every random generator below, by dotted name, for a checkpoint that resumes bit for bit."""
+        """The state of every random generator below by dotted name, to go on from bit for bit."""
         return {name: part.bit_generator.state for name, part in self.walk() if isinstance(part, Generator)}
 
     def load_generator_state(self, state: Mapping[str, Any]) -> None:
@@ -182,7 +184,7 @@ class Module:
                 generator.bit_generator.state = before[name]
             raise ValueError(f"the state of generator {name!r} does not fit: {error}.") from None
 
-    # -- modes ----------------------------------------------------------------------------------------------------
+    # -- modes -----------------------------------------------------------------------------------------------
 
     def train(self, mode: bool = True) -> Module:
         """Set `training` here and below; returns the module. Recording gradients is another matter."""
@@ -199,7 +201,7 @@ class Module:
         for parameter in self.parameters():
             parameter._grad = None
 
-    # -- printing -------------------------------------------------------------------------------------------------
+    # -- printing --------------------------------------------------------------------------------------------
 
     def __repr__(self) -> str:
         total = sum(parameter.size for parameter in self.parameters())
@@ -232,6 +234,6 @@ def _summary(module: Module) -> str:
     options = [f"{key}={value!r}" for key, value in vars(module).items()
                if key not in ("name", "training") and not key.startswith("_")
                and isinstance(value, (bool, int, float, str))]
-    shapes = [f"{name} {part.shape}" for key, value in vars(module).items() for name, part in _within(key, value)
-              if isinstance(part, Parameter)]
+    shapes = [f"{name} {part.shape}" for key, value in vars(module).items()
+              for name, part in _within(key, value) if isinstance(part, Parameter)]
     return f"{type(module).__name__}({', '.join(options)})" + ("  " + ", ".join(shapes) if shapes else "")
