@@ -15,7 +15,9 @@ import numpy as np
 from . import nn, optim
 from . import rules as _rules  # fills the derivative table
 from .check import AnomalyError, GradientError, anomaly_mode, gradcheck, hvp, jacobian
+from .draw import draw
 from .primitive import TABLE, Primitive, constant, implements, primitive, rule
+from .probe import record_gradients
 from .rules.convolution import avg_pool2d, conv2d, max_pool2d
 from .rules.elementwise import clip_gradient, gelu, relu, sigmoid, softplus, stop_gradient
 from .rules.indexing import embedding, getitem, one_hot

@@ -1,0 +1,192 @@
+"""The plain view: every operation, from the inputs at the top to the outputs at the bottom."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+
+from ..tape import Scope
+from .flow import RAIL_STEP, Tap, connect, port, rails, spread
+from .graph import Graph, Item, box_kind, box_lines, full_kind, tooltip
+from .labels import clean
+from .layered import Layout, arrange, assign_layers
+from .model import Box, Cluster, Edge, Picture, Point
+
+BETWEEN = 24.0   # layers
+TITLE = 17.0     # room for the title of a cluster
+PAD = 9.0        # inside a cluster
+
+Chain = tuple[Hashable, ...]
+
+
+def scope_chain(scope: Scope | None, cache: dict[Scope | None, tuple[Scope, ...]]) -> tuple[Scope, ...]:
+    """The scopes around a value, from the outside in."""
+    missing = []
+    while scope not in cache:
+        missing.append(scope)
+        scope = scope.parent if scope is not None else None
+    for s in reversed(missing):
+        assert s is not None
+        cache[s] = (*cache[s.parent], s)
+        scope = s
+    return cache[scope]
+
+
+def scope_title(scope: Scope) -> str:
+    """What a cluster is called: the module's class and its name."""
+    if scope.label and scope.step is None and scope.label.lower() != scope.name.lower():
+        return clean(f"{scope.label}   {scope.name}")
+    return clean(scope.label or scope.name)
+
+
+def item_box(item: Item, name: str, mixed: bool) -> Box:
+    """The box of an item."""
+    return Box(box_kind(item), box_lines(item, name, mixed), tooltip(item, name), full_kind(item), number=item.index)
+
+
+def draw_ops(graph: Graph, title: str, names: Callable[[Item], str], clusters: bool = True) -> Picture:
+    """Lay out all items in layers."""
+    picture = Picture(title)
+    uses = graph.consumers()
+    railed = [item for item in graph.items if item.kind == "parameter" and len(uses[item]) > 1 and not item.output]
+    on_rail = set(railed)
+    items = [item for item in graph.items if item not in on_rail]
+    position = {item: i for i, item in enumerate(items)}
+    boxes = {item: item_box(item, names(item), graph.mixed_dtypes) for item in items}
+    edges = [(position[source], position[item]) for item in items for source in item.inputs if source in position]
+    cache: dict[Scope | None, tuple[Scope, ...]] = {None: ()}
+    chains: list[tuple[Scope, ...]] = []
+    for item in items:
+        if item.kind == "op":
+            chains.append(scope_chain(item.scope, cache))
+        else:
+            # a parameter used once stands inside its module, data outside
+            user = uses[item][0] if item.kind == "parameter" and uses[item] else None
+            chains.append(scope_chain(user.scope, cache) if user is not None else ())
+    layout = arrange([boxes[item].w for item in items], edges, groups=chains if clusters else None)
+    lanes: dict[int, list[Item]] = {}
+    for item in railed:
+        for layer in sorted({layout.layer[position[user]] for user in uses[item]}):
+            lanes.setdefault(layer, []).append(item)
+    titles = _titles(layout, chains) if clusters else {}
+    tops, bottoms = _rows(layout, [boxes[item] for item in items], lanes, titles)
+    for item, i in position.items():
+        box = boxes[item]
+        box.x, box.y = layout.x[i], (tops[layout.layer[i]] + bottoms[layout.layer[i]]) / 2
+        picture.boxes.append(box)
+    if clusters:
+        picture.clusters = _clusters(items, chains, boxes, picture.boxes)
+    _edges(picture, items, edges, boxes, position, layout, tops, bottoms, uses, on_rail, lanes)
+    return picture
+
+
+def _titles(layout: Layout, chains: list[tuple[Scope, ...]]) -> dict[int, float]:
+    """Extra room above a layer for the titles of clusters that begin there."""
+    first: dict[Scope, int] = {}
+    depth: dict[Scope, int] = {}
+    for i, chain in enumerate(chains):
+        for d, scope in enumerate(chain):
+            first[scope] = min(first.get(scope, layout.depth), layout.layer[i])
+            depth[scope] = d
+    room: dict[int, float] = {}
+    nested: dict[tuple[int, int], bool] = {}
+    for scope, layer in first.items():
+        nested[layer, depth[scope]] = True
+    for layer, _ in nested:
+        room[layer] = room.get(layer, 0.0) + TITLE + 2
+    return room
+
+
+def _rows(layout: Layout, boxes: list[Box], lanes: dict[int, list[Item]], titles: dict[int, float],
+          ) -> tuple[list[float], list[float]]:
+    heights = [0.0] * layout.depth
+    for i, box in enumerate(boxes):
+        heights[layout.layer[i]] = max(heights[layout.layer[i]], box.h)
+    widest: dict[int, float] = {}
+    last = 0.0
+    tops, bottoms = [], []
+    for layer, height in enumerate(heights):
+        crossing = widest.get(layer, 0.0)
+        last += titles.get(layer, 0.0) + len(lanes.get(layer, ())) * RAIL_STEP + (BETWEEN if layer else 0.0) + crossing
+        tops.append(last)
+        last += height
+        bottoms.append(last)
+    return tops, bottoms
+
+
+def _edges(picture: Picture, items: list[Item], edges: list[tuple[int, int]], boxes: dict[Item, Box],
+           position: dict[Item, int], layout: Layout, tops: list[float], bottoms: list[float],
+           uses: dict[Item, list[Item]], on_rail: set[Item], lanes: dict[int, list[Item]]) -> None:
+    incoming: dict[int, list[tuple[float, int]]] = {}
+    outgoing: dict[int, list[tuple[float, int]]] = {}
+    for e, (a, b) in enumerate(edges):
+        bends = layout.bends.get(e)
+        incoming.setdefault(b, []).append((bends[-1][1] if bends else layout.x[a], e))
+        outgoing.setdefault(a, []).append((bends[0][1] if bends else layout.x[b], e))
+    ends: dict[int, Point] = {}
+    starts: dict[int, Point] = {}
+    taps: dict[Item, list[Tap]] = {}
+    for i, item in enumerate(items):
+        arriving = sorted(incoming.get(i, []))
+        railing = [source for source in item.inputs if source in on_rail]
+        for at, (_, e) in zip(spread(len(arriving) + len(railing), boxes[item]) if arriving else [], arriving,
+                              strict=False):
+            ends[e] = port(boxes[item], at, top=True)
+        rest = spread(len(arriving) + len(railing), boxes[item])[len(arriving):] if railing else []
+        for at, source in zip(rest, railing, strict=True):
+            layer = layout.layer[i]
+            y = tops[layer] - 9 - RAIL_STEP * lanes[layer].index(source)
+            taps.setdefault(source, []).append(Tap(boxes[item], port(boxes[item], at, top=True), y))
+        leaving = sorted(outgoing.get(i, []))
+        step = min(8.0, boxes[item].w * 0.5 / max(len(leaving), 1))
+        for k, (_, e) in enumerate(leaving):
+            starts[e] = port(boxes[item], (k - (len(leaving) - 1) / 2) * step, top=False)
+    for e, (a, b) in enumerate(edges):
+        bends = []
+        for layer, x in layout.bends.get(e, ()):
+            bends += [(x, tops[layer] - 2), (x, bottoms[layer] + 2)]
+        path = connect(starts[e], ends[e], bends, bottoms[layout.layer[a]], tops[layout.layer[b]])
+        picture.edges.append(Edge(boxes[items[a]], boxes[items[b]], path))
+    if taps:
+        left = min(min(box.left for box in picture.boxes), min((c.left for c in picture.clusters), default=0.0))
+        rails(picture, [(item_box(item, item.name, False), found) for item, found in taps.items()], left)
+
+
+def _clusters(items: list[Item], chains: list[tuple[Scope, ...]], boxes: dict[Item, Box], everything: list[Box],
+              ) -> list[Cluster]:
+    """A rectangle for each scope whose members stand together; others would enclose what is not theirs."""
+    members: dict[Scope, list[int]] = {}
+    depth: dict[Scope, int] = {}
+    for i, chain in enumerate(chains):
+        for d, scope in enumerate(chain):
+            members.setdefault(scope, []).append(i)
+            depth[scope] = d
+    inside: dict[Scope, Cluster] = {}
+    for scope in sorted(members, key=lambda s: -depth[s]):
+        own = [boxes[items[i]] for i in members[scope]]
+        left, right = min(b.left for b in own) - PAD, max(b.right for b in own) + PAD
+        top, bottom = min(b.top for b in own) - PAD / 2 - TITLE, max(b.bottom for b in own) + PAD
+        for inner, c in inside.items():
+            if inner.parent is scope:
+                left, right = min(left, c.left - 5), max(right, c.right + 5)
+                top, bottom = min(top, c.top - TITLE), max(bottom, c.bottom + 5)
+        inside[scope] = Cluster(scope_title(scope), left, top, right, bottom, own, tooltip=clean(scope.path, 200))
+    result: list[Cluster] = []
+    for scope in sorted(inside, key=lambda s: (depth[s], members[s][0])):
+        c = inside[scope]
+        own = set(c.members)
+        clean_cut = not any(b.right > c.left and b.left < c.right and b.bottom > c.top and b.top < c.bottom
+                            for b in everything if b not in own)
+        if clean_cut and all(_nested_or_apart(c, other) for other in result):
+            result.append(c)
+    taken: set[Box] = set()
+    for c in reversed(result):
+        c.members = [b for b in c.members if b not in taken]
+        taken.update(c.members)
+    return result
+
+
+def _nested_or_apart(a: Cluster, b: Cluster) -> bool:
+    """Whether `a` lies inside `b` or they do not touch."""
+    apart = a.left >= b.right or b.left >= a.right or a.top >= b.bottom or b.top >= a.bottom
+    within = a.left >= b.left and a.right <= b.right and a.top >= b.top and a.bottom <= b.bottom
+    return apart or within

@@ -1,0 +1,84 @@
+"""PNG and PDF from DOT text, by whatever renderer the machine has. SVG needs none: `svg` writes it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+TIMEOUT = 20
+
+
+class RenderError(RuntimeError):
+    """No renderer could make the file. The message names ways to get one and where the DOT text was saved."""
+
+
+def renderers() -> Iterator[tuple[str, str]]:
+    """Graphviz programs to try, best first, as (where it comes from, path)."""
+    chosen = os.environ.get("MINIGRAD_DOT")
+    if chosen:
+        yield "MINIGRAD_DOT", chosen
+    places = [os.environ.get("PATH", ""), str(Path(sys.executable).parent), sysconfig.get_path("scripts") or ""]
+    for name in ("neato", "dot"):
+        found = shutil.which(name, path=os.pathsep.join(p for p in places if p))
+        if found:
+            yield "system", found
+    bundled = _bundled()
+    if bundled:
+        yield "graphviz-pure", bundled
+
+
+def _bundled() -> str | None:
+    """The program inside the graphviz-pure wheel, if that is installed."""
+    try:
+        import graphviz_pure
+    except ImportError:
+        return None
+    for path in sorted(Path(graphviz_pure.__file__).parent.rglob("*")):
+        if path.name in ("dot", "dot.exe", "neato", "neato.exe") and path.is_file():
+            return str(path)
+    return None
+
+
+def render(source: str, kind: str, saved: Path) -> bytes:
+    """The DOT text as a file of the given kind ("png" or "pdf").
+
+    Args:
+        source: DOT text with positions.
+        kind: what to make.
+        saved: where to leave the DOT text if nothing can render it.
+
+    Raises:
+        RenderError: there is no renderer, or all failed.
+    """
+    failures: list[str] = []
+    for origin, program in renderers():
+        # the positions are given: neato's -n2 uses them, under whatever name the program was found
+        command = [program, "-Kneato", "-n2", f"-T{kind}", *(["-Gdpi=144"] if kind == "png" else [])]
+        try:
+            done = subprocess.run(command, input=source.encode(), capture_output=True, timeout=TIMEOUT, check=False)
+        except (OSError, subprocess.TimeoutExpired) as error:
+            failures.append(f"{origin} ({program}): {error}")
+            continue
+        if done.returncode == 0 and done.stdout:
+            return done.stdout
+        failures.append(f"{origin} ({program}): {done.stderr.decode(errors='replace').strip()[:200] or 'no output'}")
+    try:
+        saved.write_text(source, encoding="utf-8")
+    except OSError:
+        handle, name = tempfile.mkstemp(suffix=".dot")
+        os.close(handle)
+        saved = Path(name)
+        saved.write_text(source, encoding="utf-8")
+    tried = "".join(f"\n  tried {f}" for f in failures)
+    raise RenderError(
+        f"A {kind.upper()} needs Graphviz, and none was found that works.{tried}\n"
+        f"  The picture was saved as DOT text in {saved}\n"
+        "  Ways to get the file: save as .svg, which needs nothing (a browser prints it to PDF);\n"
+        "  install Graphviz (apt install graphviz, brew install graphviz, winget install graphviz);\n"
+        "  pip install 'minigrad-rnn[render]' (PNG only); or set MINIGRAD_DOT to a dot program.")
