@@ -15,6 +15,7 @@ import numpy as np
 from . import nn, optim
 from . import rules as _rules  # fills the derivative table
 from .check import AnomalyError, GradientError, anomaly_mode, gradcheck, hvp, jacobian
+from .checkpoint import load, save
 from .draw import draw
 from .primitive import TABLE, Primitive, constant, implements, primitive, rule
 from .probe import record_gradients

@@ -81,10 +81,10 @@ def _gradients(parameters: Parameters) -> list[tuple[Tensor, Array]]:
             continue
         if not math.isfinite(_largest(g)):
             name = f" {p.name!r}" if p.name else ""
+            bad = f"{int(np.isnan(g).sum())} NaN and {int(np.isinf(g).sum())} infinite entries of {g.size}"
             raise FloatingPointError(
-                f"the gradient of parameter {k}{name} of shape {p.shape} has {int(np.isnan(g).sum())} NaN and "
-                f"{int(np.isinf(g).sum())} infinite entries of {g.size}; no gradient was changed. Skip this step "
-                "with optimiser.zero_grad(), or find the cause with mg.anomaly_mode().")
+                f"the gradient of parameter {k}{name} of shape {p.shape} has {bad}; no gradient was changed. "
+                "Skip this step with optimiser.zero_grad(), or find the cause with mg.anomaly_mode().")
         found.append((p, g))
     return found
 
