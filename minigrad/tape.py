@@ -293,12 +293,6 @@ class Output:
         """Number of entries."""
         return int(np.prod(self.shape, dtype=np.int64))
 
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Output) and other.node is self.node and other.slot == self.slot
-
-    def __hash__(self) -> int:
-        return hash((self.node, self.slot))
-
     def __repr__(self) -> str:
         return f"<output {self.slot} of {self.node!r}>"
 
@@ -462,7 +456,7 @@ def backpropagate(seeds: Sequence[tuple[Origin | Variable, Any]], wanted: Sequen
             raise GraphError(_freed_message(node))
         for watcher in watchers:
             watcher("backward", primitive, node, node.arguments, g)
-        y, arguments = _values(node, handle) if create_graph else (node.output, node.arguments)
+        y, arguments = _values(node, outputs, handle) if create_graph else (node.output, node.arguments)
         for k, source in enumerate(node.inputs):
             kind = type(source)
             if kind is Node or kind is Output:
@@ -522,12 +516,17 @@ def _cotangents_of_outputs(node: Node, used: dict[int, Output], gradients: Gradi
                                                                                   strict=True)]
 
 
-def _values(node: Node, handle: Callable[[Array, Origin], Any]) -> tuple[Any, tuple[Any, ...]]:
+def _values(node: Node, outputs: dict[Node, dict[int, Output]], handle: Callable[[Array, Origin], Any],
+            ) -> tuple[Any, tuple[Any, ...]]:
     """The output and the arguments of a node as Tensors that are on the tape, where their values were kept."""
     assert node.arguments is not None
     y: Any = node.output
     if y is not None:
-        y = [handle(v, Output(node, k)) for k, v in enumerate(y)] if node.primitive.outputs else handle(y, node)
+        if node.primitive.outputs:
+            used = outputs.get(node, {})
+            y = [handle(v, used.get(k) or Output(node, k)) for k, v in enumerate(y)]
+        else:
+            y = handle(y, node)
     arguments = tuple(
         source if isinstance(source, Variable) else handle(value, source)
         if isinstance(source, (Node, Output)) and value is not source else value
@@ -538,7 +537,7 @@ def _values(node: Node, handle: Callable[[Array, Origin], Any]) -> tuple[Any, tu
 def _freed_message(node: Node) -> str:
     return (f"Backward reached {describe(node)}, but that part of the graph was already freed by an earlier "
             "backward. If this value is a state carried from one chunk of a sequence to the next, cut it: "
-            "state = state.detach(). If you really want a second backward through the same graph, write "
+            "h = h.detach(), or rnn.detach(state) for a whole state. If you really want a second backward through the same graph, write "
             "loss.backward(retain_graph=True) the first time.")
 
 

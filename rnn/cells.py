@@ -245,7 +245,7 @@ class LSTMCell(Cell):
         G = len(self.gates)
         u = taps.product(h, U[0], slice(0, G))
         z = self.clipped(a + (mg.layer_norm(u, self.gain_hh) if self.layer_norm else u))
-        i, *f, g, o = np.split(z, G, axis=-1)
+        i, *f, g, o = mg.split(z, G, axis=-1)
         i = mg.sigmoid(i + self.weight_ci * c if self.peephole else i)
         if self.coupled:
             f = 1.0 - i
@@ -257,9 +257,8 @@ class LSTMCell(Cell):
         h = o * mg.tanh(mg.layer_norm(c, self.gain_c, self.bias_c) if self.layer_norm else c)
         if self.weight_hr is not None:
             h = h @ self.weight_hr
-        mg.name(i=i, f=f, g=g, o=o)
         new = taps.update(state, LSTMState(h, c))
-        mg.name(h=new.h, c=new.c)
+        mg.name(i=i, f=f, g=g, o=o, h=new.h, c=new.c)
         return new.h, new
 
 
@@ -287,20 +286,20 @@ class GRUCell(Cell):
 
     def weights(self, taps: Taps = NO_TAPS) -> tuple[Tensor, ...]:
         U = taps.weight(self.weight_hh)
-        return (U,) if self.reset_after else tuple(np.split(U, [2 * self.hidden_size], axis=1))
+        return (U,) if self.reset_after else tuple(mg.split(U, [2 * self.hidden_size], axis=1))
 
     def step(self, a: Tensor, state: GRUState, U: tuple[Tensor, ...], taps: Taps = NO_TAPS) -> tuple[Tensor, GRUState]:
         h = state.h
         H = self.hidden_size
         if self.reset_after:
-            a_rz, a_n = np.split(a, [2 * H], axis=-1)
-            u_rz, u_n = np.split(taps.product(h, U[0], slice(0, 3)), [2 * H], axis=-1)
-            r, z = (mg.sigmoid(v) for v in np.split(self.clipped(a_rz + u_rz), 2, axis=-1))
+            a_rz, a_n = mg.split(a, [2 * H], axis=-1)
+            u_rz, u_n = mg.split(taps.product(h, U[0], slice(0, 3)), [2 * H], axis=-1)
+            r, z = (mg.sigmoid(v) for v in mg.split(self.clipped(a_rz + u_rz), 2, axis=-1))
             n = mg.tanh(self.clipped(a_n + r * (u_n if self.bias_hn is None else u_n + self.bias_hn)))
         else:
-            a_rz, a_n = np.split(a, [2 * H], axis=-1)
+            a_rz, a_n = mg.split(a, [2 * H], axis=-1)
             u_rz = taps.product(h, U[0], slice(0, 2))
-            r, z = (mg.sigmoid(v) for v in np.split(self.clipped(a_rz + u_rz), 2, axis=-1))
+            r, z = (mg.sigmoid(v) for v in mg.split(self.clipped(a_rz + u_rz), 2, axis=-1))
             n = mg.tanh(self.clipped(a_n + taps.product(r * h, U[1], slice(2, 3))))
         new = taps.update(state, GRUState((1.0 - z) * taps.candidate(n) + z * h))
         mg.name(r=r, z=z, n=n, h=new.h)

@@ -14,6 +14,16 @@ from ..primitive import implements, primitive
 
 Array = NDArray[Any]
 
+implements(np.shape)(lambda a: a.shape)
+implements(np.ndim)(lambda a: a.ndim)
+
+
+@implements(np.size)
+def size(a: Any, axis: int | None = None) -> int:
+    """np.size."""
+    return int(a.size if axis is None else a.shape[axis])
+
+
 # ---------------------------------------------------------------------------------------------------------------
 # The same entries in another shape or order
 # ---------------------------------------------------------------------------------------------------------------
@@ -214,13 +224,22 @@ def hstack(tup: Sequence[Any]) -> Any:
 
 @primitive(lambda g, y, x, *, indices_or_sections, axis: np.concatenate(g, axis), outputs=True)
 def _split(x: Array, *, indices_or_sections: Any, axis: int) -> list[Array]:
-    return np.split(x, indices_or_sections, axis)
+    n = x.shape[axis]
+    if isinstance(indices_or_sections, int):
+        if n % indices_or_sections:
+            raise ValueError(f"split: an axis of {n} does not part into {indices_or_sections} equal sections.")
+        width = n // indices_or_sections
+        ends = list(range(width, n, width)) if width else [0] * (indices_or_sections - 1)
+    else:
+        ends = list(indices_or_sections)
+    before = (slice(None),) * (axis % x.ndim)
+    return [x[(*before, slice(a, b))] for a, b in zip([0, *ends], [*ends, n], strict=True)]
 
 
 @implements(np.split)
 def split(ary: Any, indices_or_sections: Any, axis: int = 0) -> Any:
     """np.split: a list of parts; one node on the tape."""
-    if not isinstance(indices_or_sections, int):
+    if not isinstance(indices_or_sections, (int, np.integer)):
         indices_or_sections = tuple(indices_or_sections)
     return _split(ary, indices_or_sections=indices_or_sections, axis=axis)
 
@@ -228,7 +247,7 @@ def split(ary: Any, indices_or_sections: Any, axis: int = 0) -> Any:
 @implements(np.array_split)
 def array_split(ary: Any, indices_or_sections: Any, axis: int = 0) -> Any:
     """np.array_split: parts as equal as possible."""
-    if isinstance(indices_or_sections, int):
+    if isinstance(indices_or_sections, (int, np.integer)):
         n, k = ary.shape[axis], indices_or_sections
         indices_or_sections = list(accumulate(n // k + (i < n % k) for i in range(k)))[:-1]
     return split(ary, indices_or_sections, axis)
@@ -258,11 +277,17 @@ def _pad(x: Array, *, pad_width: tuple[tuple[int, int], ...], value: float) -> A
 
 @implements(np.pad)
 def pad(array: Any, pad_width: Any, mode: str = "constant", constant_values: float = 0.0) -> Any:
-    """np.pad with constant, edge, reflect, symmetric or wrap mode."""
+    """np.pad with constant, edge, reflect, symmetric or wrap mode.
+
+    Raises:
+        ValueError: another mode.
+    """
+    if mode not in ("constant", "edge", "reflect", "symmetric", "wrap"):
+        raise ValueError(f"np.pad on Tensors knows the modes constant, edge, reflect, symmetric and wrap, not {mode!r}.")
     widths = np.broadcast_to(np.asarray(pad_width), (array.ndim, 2)).tolist()
     if mode == "constant":
         return _pad(array, pad_width=tuple((int(b), int(a)) for b, a in widths), value=constant_values)
-    for axis, (before, after) in enumerate(widths):  # any other mode is a gather along each axis
+    for axis, (before, after) in enumerate(widths):  # every other mode is a gather along each axis
         source = np.pad(np.arange(array.shape[axis]), (before, after), mode=mode)  # type: ignore[call-overload]
         array = np.take(array, source, axis=axis)
     return array
@@ -271,16 +296,16 @@ def pad(array: Any, pad_width: Any, mode: str = "constant", constant_values: flo
 @implements(np.tril)
 def tril(m: Any, k: int = 0) -> Any:
     """np.tril."""
-    return np.where(np.tri(*m.shape[-2:], k=k, dtype=bool), m, 0.0)
+    return np.where(np.tri(*m.shape[-2:], k=k, dtype=bool), m, np.zeros((), m.dtype))
 
 
 @implements(np.triu)
 def triu(m: Any, k: int = 0) -> Any:
     """np.triu."""
-    return np.where(np.tri(*m.shape[-2:], k=k - 1, dtype=bool), 0.0, m)
+    return np.where(np.tri(*m.shape[-2:], k=k - 1, dtype=bool), np.zeros((), m.dtype), m)
 
 
-@implements(np.diagonal, np.linalg.diagonal)
+@implements(np.diagonal)
 def diagonal(a: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
     """np.diagonal, as a gather."""
     a = np.moveaxis(a, (axis1, axis2), (-2, -1))
@@ -290,11 +315,23 @@ def diagonal(a: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
     return a[..., i - min(offset, 0), i + max(offset, 0)]
 
 
+@implements(np.linalg.diagonal)
+def linalg_diagonal(x: Any, *, offset: int = 0) -> Any:
+    """np.linalg.diagonal: of the last two axes."""
+    return diagonal(x, offset, -2, -1)
+
+
 @implements(np.diag)
 def diag(v: Any, k: int = 0) -> Any:
-    """np.diag: the diagonal of a matrix, or the matrix of a diagonal."""
+    """np.diag: the diagonal of a matrix, or the matrix of a diagonal.
+
+    Raises:
+        ValueError: neither a matrix nor a vector.
+    """
     if v.ndim == 2:
         return diagonal(v, k)
+    if v.ndim != 1:
+        raise ValueError(f"np.diag takes a vector or a matrix, not shape {v.shape}.")
     n = v.shape[0] + abs(k)
     column = np.pad(v, (max(k, 0), max(-k, 0)))
-    return np.where(np.eye(n, k=k, dtype=bool), np.broadcast_to(column, (n, n)), 0.0)
+    return np.where(np.eye(n, k=k, dtype=bool), np.broadcast_to(column, (n, n)), np.zeros((), v.dtype))
