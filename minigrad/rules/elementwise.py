@@ -64,7 +64,7 @@ def safe_log(a: Any) -> Any:
 
 _power = rule(np.power,
               lambda g, y, a, b: g * power_slope(a, b),
-              lambda g, y, a, b: g * y * safe_log(a))
+              lambda g, y, a, b: g * np.where(a > 0, y, 0.0) * safe_log(a))
 
 
 @primitive(lambda g, y, x, *, b: g * (b * _constant_power(x, b=b - 1)) if b else g * 0.0)
@@ -79,7 +79,7 @@ def _exponential(b: Array, *, a: float) -> Array:
     return np.power(a, b)
 
 
-@implements(np.power, np.float_power, np.pow)
+@implements(np.power)
 def power(a: Any, b: Any) -> Any:
     """a ** b.
 
@@ -198,8 +198,14 @@ def where(condition: Any, x: Any, y: Any) -> Any:
 
 
 @implements(np.nan_to_num)
-def nan_to_num(x: Any, nan: float = 0.0) -> Any:
-    """NaN replaced by a number; infinities stay. No gradient passes where it was replaced."""
+def nan_to_num(x: Any, copy: bool = True, nan: float = 0.0, posinf: float | None = None,
+               neginf: float | None = None) -> Any:
+    """np.nan_to_num: NaN and infinities replaced by numbers. No gradient passes where something was replaced."""
+    if x.dtype.kind != "f":
+        return x
+    limits = np.finfo(x.dtype)
+    x = where(x == math.inf, float(limits.max) if posinf is None else posinf, x)
+    x = where(x == -math.inf, float(limits.min) if neginf is None else neginf, x)
     return where(x != x, nan, x)
 
 

@@ -37,16 +37,18 @@ def add_at(target: Array, index: Any, values: Array) -> None:
 def add_rows(target: Array, rows: Array, values: Array) -> None:
     """target[rows] += values for integer rows, in sorted runs: several times faster than np.add.at."""
     rows = rows.reshape(-1).astype(np.intp)
+    if not values.size:
+        return
     rows = np.where(rows < 0, rows + len(target), rows)
     values = values.reshape(len(rows), -1)
     flat = target.reshape(len(target), -1)
-    if not len(rows) or not values.size:
-        return
     if len(target) <= 256:  # few rows: one product with a one-hot matrix
         one_hot_rows = np.zeros((len(target), len(rows)), values.dtype)
         one_hot_rows[rows, np.arange(len(rows))] = 1.0
-        flat += one_hot_rows @ values
-        return
+        added = one_hot_rows @ values
+        if np.isfinite(added).all():  # 0 * inf would put NaN into every row
+            flat += added
+            return
     order = np.argsort(rows, kind="stable")
     rows = rows[order]
     starts = np.flatnonzero(np.concatenate([[True], rows[1:] != rows[:-1]]))
@@ -117,6 +119,12 @@ def take_along_axis(arr: Any, indices: Any, axis: int | None = -1) -> Any:
 def compress(condition: Any, a: Any, axis: int | None = None) -> Any:
     """np.compress: the slices where a one-dimensional condition holds."""
     return take(a, np.flatnonzero(getattr(condition, "_data", condition)), axis)
+
+
+@implements(np.nonzero)
+def nonzero(a: Any) -> tuple[Array, ...]:
+    """np.nonzero: a tuple of arrays of indices, ready to index with."""
+    return np.nonzero(a._data)
 
 
 @implements(np.sort)

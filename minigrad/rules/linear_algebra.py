@@ -6,6 +6,7 @@ and become one product of the stacked rows, when all are there.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -27,10 +28,15 @@ def transposed(a: Any) -> Any:
     return a.T if a.ndim == 2 else np.swapaxes(a, -1, -2)
 
 
+def rows_of(a: Any) -> Any:
+    """A stack of matrices as one tall matrix."""
+    return np.reshape(a, (math.prod(a.shape[:-1]), a.shape[-1])) if a.ndim > 2 else a
+
+
 def by_rows(a: Any, b: Any) -> Any:
     """a @ b; a stack of matrices times one matrix is one large product, which NumPy would do piece by piece."""
     if a.ndim > 2 and b.ndim == 2:
-        return np.reshape(np.reshape(a, (-1, a.shape[-1])) @ b, (*a.shape[:-1], b.shape[-1]))
+        return np.reshape(rows_of(a) @ b, (*a.shape[:-1], b.shape[-1]))
     return a @ b
 
 
@@ -58,8 +64,7 @@ def matmul_right(g: Any, a: Any, b: Any) -> Any:
 
 def settle_products(items: list[Any]) -> Any:
     """Σ aᵀ g over all uses of a weight, with the rows of all uses stacked: one product."""
-    rows = [(np.reshape(a, (-1, a.shape[-1])) if a.ndim > 2 else a, np.reshape(g, (-1, g.shape[-1])) if g.ndim > 2 else g)
-            for a, g in items]
+    rows = [(rows_of(a), rows_of(g)) for a, g in items]
     a, g = rows[0] if len(rows) == 1 else (np.concatenate([a for a, _ in rows]), np.concatenate([g for _, g in rows]))
     return a.T @ g
 
@@ -69,8 +74,8 @@ def settle_products(items: list[Any]) -> Any:
            lambda g, y, a, b: matmul_right(g, a, b))
 def matmul(a: Array, b: Array) -> Array:
     """np.matmul."""
-    a, b = np.asarray(a), np.asarray(b)
-    return by_rows(a, b) if a.size else np.matmul(a, b)
+    return by_rows(np.asarray(a), np.asarray(b))
+
 
 # ---------------------------------------------------------------------------------------------------------------
 # einsum and what is written with it

@@ -75,8 +75,13 @@ def mean(a: Any, axis: Axis = None, *, keepdims: bool = False) -> Any:
     return _mean(a, axis=axis, keepdims=keepdims)
 
 
+def twice_over(n: float) -> float:
+    """2 / n, and NaN like the variance itself where no degree of freedom is left."""
+    return 2.0 / n if n > 0 else math.nan
+
+
 @primitive(lambda g, y, x, *, axis, ddof, keepdims:
-           spread(g * (2.0 / (count(x.shape, axis) - ddof)), x.shape, axis) * (x - mean(x, axis, keepdims=True)))
+           spread(g * twice_over(count(x.shape, axis) - ddof), x.shape, axis) * (x - mean(x, axis, keepdims=True)))
 def _var(x: Array, *, axis: Axis, ddof: float, keepdims: bool) -> Array:
     return np.var(x, axis=axis, ddof=ddof, keepdims=keepdims)
 
@@ -89,8 +94,7 @@ def var(a: Any, axis: Axis = None, *, ddof: float = 0, keepdims: bool = False) -
 
 def safe_sqrt(x: Any) -> Any:
     """sqrt with gradient 0 at 0, where the true one does not exist."""
-    positive = x > 0
-    return np.where(positive, np.sqrt(np.where(positive, x, 1.0)), x * 0.0)
+    return np.where(x == 0, 0.0, np.sqrt(np.where(x == 0, 1.0, x)))
 
 
 @implements(np.std)
@@ -104,12 +108,14 @@ def norm(x: Any, ord: Any = None, axis: Axis = None, keepdims: bool = False) -> 
     """np.linalg.norm for vectors (ord 1, 2, inf or any p > 0) and the Frobenius norm; gradient 0 at a zero vector.
 
     Raises:
-        ValueError: a matrix norm other than Frobenius.
+        ValueError: a matrix norm other than Frobenius, or an order that is not positive.
     """
     if ord in (None, "fro"):
         ord = 2  # noqa: A001
     elif ord == "nuc" or (len(normalize_axis(axis, x.ndim)) > 1 and axis is not None) or (axis is None and x.ndim > 1):
         raise ValueError(f"norm of a matrix on Tensors knows the Frobenius norm only, not ord={ord!r}.")
+    if not ord > 0:
+        raise ValueError(f"norm on Tensors knows positive orders only, not ord={ord!r}.")
     if ord == math.inf:
         return max_(abs(x), axis, keepdims=keepdims)
     if ord == 1:
@@ -120,7 +126,7 @@ def norm(x: Any, ord: Any = None, axis: Axis = None, keepdims: bool = False) -> 
         length = safe_sqrt(sum_(np.square(x / scale), axis, keepdims=True)) * scale
         return length if keepdims else np.squeeze(length, normalize_axis(axis, x.ndim))
     total = sum_(abs(x) ** float(ord), axis, keepdims=keepdims)
-    return np.where(total > 0, np.where(total > 0, total, 1.0) ** (1.0 / ord), total * 0.0)
+    return np.where(total == 0, 0.0, np.where(total == 0, 1.0, total) ** (1.0 / ord))
 
 
 @implements(np.trace)
@@ -134,7 +140,7 @@ def average(a: Any, axis: Axis = None, weights: Any = None, *, keepdims: bool = 
     """np.average; weights of a's shape, or one-dimensional along `axis`."""
     if weights is None:
         return mean(a, axis, keepdims=keepdims)
-    if getattr(weights, "shape", np.shape(weights)) != a.shape:
+    if np.shape(weights) != a.shape:
         if not isinstance(axis, int):
             raise ValueError("np.average: weights of another shape need one int axis.")
         weights = np.reshape(weights, [-1 if i == axis % a.ndim else 1 for i in range(a.ndim)])
@@ -148,6 +154,8 @@ def average(a: Any, axis: Axis = None, weights: Any = None, *, keepdims: bool = 
 
 def product_of_others(x: Any, axis: Axis) -> Any:
     """For each entry the product of the others along `axis`: prefix times suffix, no division, so zeros are fine."""
+    if not x.size:
+        return np.ones(x.shape, x.dtype)
     axes = normalize_axis(axis, x.ndim)
     rest = [i for i in range(x.ndim) if i not in axes]
     flat = np.reshape(np.transpose(x, (*rest, *axes)), (*(x.shape[i] for i in rest), -1))
@@ -211,7 +219,7 @@ def ptp(a: Any, axis: Axis = None, *, keepdims: bool = False) -> Any:
     return max_(a, axis, keepdims=keepdims) - min_(a, axis, keepdims=keepdims)
 
 
-constant(np.argmax, np.argmin, np.any, np.all, np.count_nonzero, np.argsort, np.searchsorted, np.nonzero)
+constant(np.argmax, np.argmin, np.any, np.all, np.count_nonzero, np.argsort, np.searchsorted)
 
 # ---------------------------------------------------------------------------------------------------------------
 # Cumulative

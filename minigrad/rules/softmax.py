@@ -27,7 +27,7 @@ def finite_max(x: Array, axis: Axis) -> Array:
 
 @primitive(lambda g, y, x, *, axis: y * (g - np.sum(g * y, axis=axis, keepdims=True)))
 def _softmax(x: Array, *, axis: Axis) -> Array:
-    y = np.exp(x - finite_max(x, axis))
+    y = np.asarray(np.exp(x - finite_max(x, axis)))
     total = np.sum(y, axis=axis, keepdims=True)
     return np.divide(y, np.where(total == 0, np.ones((), y.dtype), total), out=y)
 
@@ -73,7 +73,7 @@ def logsumexp(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
            np.sum(g * _minus_one_hot(_softmax(logits, axis=-1), targets=targets), axis=-1))
 def _cross_entropy_slope(logits: Array, scale: Array, *, targets: Array) -> Array:
     """scale · (softmax(logits) - one_hot(targets)), in one buffer."""
-    p: Array = _softmax.forward(logits, axis=-1)
+    p: Array = np.ascontiguousarray(_softmax.forward(logits, axis=-1))
     rows = p.reshape(-1, p.shape[-1])
     rows[np.arange(len(rows)), targets.reshape(-1)] -= 1.0
     np.multiply(p, np.expand_dims(scale, -1), out=p)
@@ -88,7 +88,7 @@ def softmax_slope(g: Any, logits: Any) -> Any:
 
 @primitive(lambda g, y, p, *, targets: g)
 def _minus_one_hot(p: Array, *, targets: Array) -> Array:
-    out = np.array(p)
+    out = np.array(p, order="C")
     rows = out.reshape(-1, p.shape[-1])
     rows[np.arange(len(rows)), targets.reshape(-1)] -= 1.0
     return out
