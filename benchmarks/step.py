@@ -129,7 +129,9 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     from benchmarks.contenders import CONTENDERS
     from benchmarks.problem import NotAvailable
     from benchmarks.timing import interleave
+    from minigrad.environment import keep_memory
 
+    keep_memory()  # for all contenders alike: they share the C library's allocator
     if any(name.startswith("torch") for name in options.contenders):
         try:
             import torch

@@ -140,3 +140,23 @@ def _advice(core: str | None, features: set[str]) -> str:
         return ""
     return (f"this CPU has {why}, but OpenBLAS uses its {core} kernels: set OPENBLAS_CORETYPE={best} before "
             f"starting Python; matrix products may be up to twice as fast")
+
+
+def keep_memory() -> bool:
+    """Ask the C library to keep freed memory for the next training step instead of returning it to the system.
+
+    A training step frees its whole graph and the next one allocates it again. By default glibc hands large freed
+    blocks back to the system, and every page of them has to be mapped anew, which can cost more than the
+    arithmetic. This is a setting of the whole process, so importing minigrad does not make it: programs that train
+    call it once at the start.
+
+    Returns:
+        Whether the C library has such a setting (glibc does).
+    """
+    largest = 2**31 - 1
+    trim_threshold, mmap_threshold = -1, -3  # mallopt's M_TRIM_THRESHOLD and M_MMAP_THRESHOLD
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):
+        return False
+    return bool(mallopt(trim_threshold, largest)) and bool(mallopt(mmap_threshold, largest))
