@@ -42,7 +42,7 @@ class Primitive:
         forward: the NumPy function, `forward(*arrays, **metadata)`.
         rules: one rule per argument (None where an argument has no derivative); () for a function that is
             constant almost everywhere, such as `np.sign` or a comparison. For a variadic primitive a single rule
-            `rule(g, y, k, *arrays, **metadata)` gives the cotangent of argument k.
+            `rule(g, y, k, arrays, **metadata)` gives the cotangent of argument k; `arrays` is the tuple of all.
         variadic: the number of arguments is not fixed (`stack`, `concatenate`).
         outputs: the forward returns a list of arrays (`split`, `unstack`); `g` and `y` are then lists too.
         keeps: per argument, whether some rule reads its value; a bool for all where variadic.
@@ -54,8 +54,7 @@ class Primitive:
                  "variadic")
 
     def __init__(self, name: str, forward: Callable[..., Any], rules: Iterable[Rule | None] = (), *,
-                 variadic: bool = False, outputs: bool = False, keeps_values: bool = True,
-                 doc: str | None = None) -> None:
+                 variadic: bool = False, outputs: bool = False, doc: str | None = None) -> None:
         self.name = name
         self.forward = forward
         self.rules = tuple(rules)
@@ -66,8 +65,8 @@ class Primitive:
         self.keeps_output = any(positions[0] for positions in read)
         self.keeps: tuple[bool, ...]
         if variadic:
-            # positions are (y, k, *arrays): what follows k stands for every argument alike
-            self.keeps = (keeps_values and any(any(positions[2:]) for positions in read),)
+            # positions are (y, k, arrays): what follows k stands for every argument alike
+            self.keeps = (any(any(positions[2:]) for positions in read),)
         else:
             self.keeps = tuple(any(p[i + 1] for p in read if i + 1 < len(p)) for i in range(len(self.rules)))
         self.keeps_nothing = not any(self.keeps)
@@ -139,19 +138,16 @@ def rule(function: Callable[..., Any], *rules: Rule | None, name: str | None = N
     return made
 
 
-def primitive(*rules: Rule | None, variadic: bool = False, outputs: bool = False, keeps_values: bool = True,
+def primitive(*rules: Rule | None, variadic: bool = False, outputs: bool = False,
               name: str | None = None) -> Callable[[Callable[..., Any]], Primitive]:
     """Decorator: make a primitive of a function of our own, with one rule per array argument.
 
         @primitive(lambda g, y, x: g * y * (1 - y))
         def sigmoid(x): ...
-
-    `keeps_values=False` says of a variadic primitive that its rule reads only the arguments' shapes.
     """
 
     def declare(forward: Callable[..., Any]) -> Primitive:
-        made = Primitive(name or forward.__name__.strip("_"), forward, rules, variadic=variadic, outputs=outputs,
-                         keeps_values=keeps_values)
+        made = Primitive(name or forward.__name__.strip("_"), forward, rules, variadic=variadic, outputs=outputs)
         PRIMITIVES.append(made)
         return made
 

@@ -96,22 +96,23 @@ class scope:  # noqa: N801, reads as a statement: with mg.scope("encoder"):
             h = np.tanh(x @ W)
     """
 
-    __slots__ = ("_label", "_name", "_outer", "_state", "_step")
+    __slots__ = ("_entered", "_label", "_name", "_step")
 
     def __init__(self, name: str, *, label: str = "", step: int | None = None) -> None:
         self._name = name
         self._label = label
         self._step = step
+        self._entered: list[Scope] = []
 
     def __enter__(self) -> Scope:
-        self._state = LOCAL.state
-        self._outer = self._state.scope
-        entered = self._state.scope = Scope(self._name, self._outer, self._label, self._step)
+        state = LOCAL.state
+        entered = state.scope = Scope(self._name, state.scope, self._label, self._step)
+        self._entered.append(entered)
         return entered
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
                  trace: TracebackType | None) -> None:
-        self._state.scope = self._outer
+        LOCAL.state.scope = self._entered.pop().parent
 
 
 class recording:  # noqa: N801
@@ -148,14 +149,16 @@ class watching:  # noqa: N801
 
     def __init__(self, watcher: Watcher) -> None:
         self._watcher = watcher
+        self._before: list[tuple[Watcher, ...]] = []
 
     def __enter__(self) -> None:
-        self._before = LOCAL.state.watchers
-        LOCAL.state.watchers = (*self._before, self._watcher)
+        watchers = LOCAL.state.watchers
+        self._before.append(watchers)
+        LOCAL.state.watchers = (*watchers, self._watcher)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
                  trace: TracebackType | None) -> None:
-        LOCAL.state.watchers = self._before
+        LOCAL.state.watchers = self._before.pop()
 
 
 # ---------------------------------------------------------------------------------------------------------------
@@ -473,7 +476,7 @@ def backpropagate(seeds: Sequence[tuple[Origin | Variable, Any]], wanted: Sequen
             if keep is not None and (source.node if kind is Output else source) not in keep:
                 continue
             if primitive.variadic:
-                contribution = primitive.rules[0](g, y, k, *arguments, **node.metadata)  # type: ignore[misc]
+                contribution = primitive.rules[0](g, y, k, arguments, **node.metadata)  # type: ignore[misc]
             else:
                 rule = primitive.rules[k]
                 if rule is None:
@@ -647,7 +650,7 @@ def _short(value: Any) -> str:
     if isinstance(value, np.ndarray):
         return f"{value.dtype}{list(value.shape)}"
     if isinstance(value, tuple):
-        text = ", ".join(_short(v) for v in value)
+        text = ", ".join(_short(v) for v in value[:8]) + (", ..." if len(value) > 8 else "")
         return f"({text},)" if len(value) == 1 else f"({text})"
     if isinstance(value, slice):
         parts = ["" if v is None else str(v) for v in (value.start, value.stop, value.step)]

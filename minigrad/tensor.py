@@ -121,7 +121,9 @@ def _operand(a: Any, primitive: Primitive) -> Any:
 
 def _own(a: Any) -> Any:
     """A user's array that the tape keeps is copied, so that writing to it later cannot change a gradient."""
-    return a.copy() if type(a) is np.ndarray and a.flags.writeable else a
+    if not isinstance(a, np.ndarray) or (a.base is None and not a.flags.writeable):
+        return a
+    return a.copy()
 
 
 def handle(data: Array, origin: Origin | None) -> Tensor:
@@ -211,7 +213,7 @@ class Tensor(Variable):
     @grad.setter
     def grad(self, value: ArrayLike | None) -> None:
         if value is not None:
-            value = np.asarray(value)
+            value = np.asarray(value, self.dtype)
             if value.shape != self.shape:
                 raise ValueError(f"a gradient of shape {value.shape} does not fit the {describe(self)}.")
         self._grad = value
@@ -284,7 +286,7 @@ class Tensor(Variable):
                                   retain_graph=retain_graph, handle=handle)
         for leaf, g in found.items():
             assert isinstance(leaf, Variable)
-            leaf._grad = g if leaf._grad is None else leaf._grad + g
+            leaf._grad = g if leaf._grad is None else np.asarray(leaf._grad + g)
 
     # -- what NumPy asks ------------------------------------------------------------------------------------------
 
@@ -458,13 +460,16 @@ class Tensor(Variable):
         return _numpy(np.absolute)(self)
 
     def __invert__(self) -> Tensor:
-        return _numpy(np.logical_not)(self)
+        return _numpy(np.invert)(self)
 
     def __and__(self, other: Any) -> Tensor:
-        return _numpy(np.logical_and)(self, other)
+        return _numpy(np.bitwise_and)(self, other)
 
     def __or__(self, other: Any) -> Tensor:
-        return _numpy(np.logical_or)(self, other)
+        return _numpy(np.bitwise_or)(self, other)
+
+    def __xor__(self, other: Any) -> Tensor:
+        return _numpy(np.bitwise_xor)(self, other)
 
     def __eq__(self, other: Any) -> Tensor:  # type: ignore[override]
         return _numpy(np.equal)(self, other)

@@ -19,6 +19,8 @@ Array = NDArray[Any]
 
 LN2 = math.log(2.0)
 LN10 = math.log(10.0)
+NO_LOW = -math.inf
+NO_HIGH = math.inf
 
 # ---------------------------------------------------------------------------------------------------------------
 # Arithmetic
@@ -169,7 +171,8 @@ copysign = rule(np.copysign,
            lambda g, y, x, low, high: np.where((x < low) & (low <= high), g, 0.0),
            lambda g, y, x, low, high: np.where((x > high) | (low > high), g, 0.0))
 def _clip(x: Array, low: Array, high: Array) -> Array:
-    return np.clip(x, low, high)
+    # integers stay integers where a bound is missing
+    return np.clip(x, None if low is NO_LOW else low, None if high is NO_HIGH else high)
 
 
 @implements(np.clip)
@@ -177,7 +180,7 @@ def clip(a: Any, a_min: Any = None, a_max: Any = None, *, min: Any = None, max: 
     """np.clip. The gradient passes where a is inside the bounds or on one; bounds that are Tensors get the rest."""
     low = min if a_min is None else a_min
     high = max if a_max is None else a_max
-    return _clip(a, -math.inf if low is None else low, math.inf if high is None else high)
+    return _clip(a, NO_LOW if low is None else low, NO_HIGH if high is None else high)
 
 
 @primitive(None,
@@ -211,7 +214,8 @@ def nan_to_num(x: Any, copy: bool = True, nan: float = 0.0, posinf: float | None
 
 constant(np.sign, np.floor, np.ceil, np.rint, np.trunc, np.round, np.floor_divide, np.heaviside, np.signbit,
          np.greater, np.greater_equal, np.less, np.less_equal, np.equal, np.not_equal, np.isclose,
-         np.logical_and, np.logical_or, np.logical_not, np.logical_xor, np.isnan, np.isinf, np.isfinite,
+         np.logical_and, np.logical_or, np.logical_not, np.logical_xor, np.bitwise_and, np.bitwise_or,
+         np.bitwise_xor, np.invert, np.isnan, np.isinf, np.isfinite,
          np.zeros_like, np.ones_like, np.full_like, np.array_equal, np.allclose)
 
 # ---------------------------------------------------------------------------------------------------------------

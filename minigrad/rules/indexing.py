@@ -55,7 +55,7 @@ def add_rows(target: Array, rows: Array, values: Array) -> None:
     flat[rows[starts]] += np.add.reduceat(values[order], starts, axis=0)
 
 
-@primitive(lambda g, y, k, *arrays, indices, shape: _gather(g, index=indices[k]), variadic=True)
+@primitive(lambda g, y, k, arrays, *, indices, shape: _gather(g, index=indices[k]), variadic=True)
 def scatter(*arrays: Array, indices: tuple[Any, ...], shape: tuple[int, ...]) -> Array:
     """Zeros of `shape` to which arrays[k] are added at indices[k], for all k."""
     out = np.zeros(shape, arrays[0].dtype)

@@ -103,7 +103,7 @@ def explicit(subscripts: str, ndims: Sequence[int]) -> tuple[list[str], str]:
     return terms, right
 
 
-def einsum_rule(g: Any, y: Any, k: int, *operands: Any, subscripts: str) -> Any:
+def einsum_rule(g: Any, y: Any, k: int, operands: Sequence[Any], *, subscripts: str) -> Any:
     """The cotangent of operand k: einsum of the others with g, traces laid back on diagonals, free sums spread."""
     left, _, right = subscripts.partition("->")
     terms = left.split(",")

@@ -178,16 +178,13 @@ def repeat(a: Any, repeats: Any, axis: int | None = None) -> Any:
 # ---------------------------------------------------------------------------------------------------------------
 
 
-def part(g: Any, k: int, arrays: Sequence[Any], axis: int) -> Any:
-    """The slice of `g` that came from arrays[k]."""
-    ends = list(accumulate(a.shape[axis] for a in arrays[:k + 1]))
-    index: list[Any] = [slice(None)] * g.ndim
-    index[axis] = slice(ends[-1] - arrays[k].shape[axis], ends[-1])
-    return g[tuple(index)]
+def part(g: Any, start: int, end: int, axis: int) -> Any:
+    """The slice of `g` from `start` to `end` along an axis."""
+    return g[(*(slice(None),) * (axis % g.ndim), slice(start, end))]
 
 
-@primitive(lambda g, y, k, *arrays, axis: part(g, k, arrays, axis), variadic=True, keeps_values=False)
-def _concatenate(*arrays: Array, axis: int) -> Array:
+@primitive(lambda g, y, k, arrays, *, axis, ends: part(g, ends[k - 1] if k else 0, ends[k], axis), variadic=True)
+def _concatenate(*arrays: Array, axis: int, ends: tuple[int, ...]) -> Array:
     return np.concatenate(arrays, axis)
 
 
@@ -195,11 +192,13 @@ def _concatenate(*arrays: Array, axis: int) -> Array:
 def concatenate(arrays: Sequence[Any], axis: int | None = 0) -> Any:
     """np.concatenate."""
     if axis is None:
-        return _concatenate(*(np.reshape(a, -1) for a in arrays), axis=0)
-    return _concatenate(*arrays, axis=axis)
+        arrays, axis = [np.reshape(a, -1) for a in arrays], 0
+    shapes = [np.shape(getattr(a, "_data", a)) for a in arrays]
+    ends = tuple(accumulate(s[axis] for s in shapes if -len(s) <= axis < len(s)))
+    return _concatenate(*arrays, axis=axis, ends=ends)
 
 
-@primitive(lambda g, y, k, *arrays, axis: g[(*(slice(None),) * (axis % g.ndim), k)], variadic=True)
+@primitive(lambda g, y, k, arrays, *, axis: g[(*(slice(None),) * (axis % g.ndim), k)], variadic=True)
 def _stack(*arrays: Array, axis: int) -> Array:
     return np.stack(arrays, axis)
 

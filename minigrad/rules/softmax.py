@@ -21,6 +21,7 @@ Reduction = Literal["mean", "sum", "none"]
 
 def finite_max(x: Array, axis: Axis) -> Array:
     """The maximum with keepdims, 0 where it is infinite: what to subtract before exp."""
+    x = np.asarray(x, np.result_type(x, np.float16))  # integers have no -inf
     top = np.max(x, axis=axis, keepdims=True, initial=-math.inf)
     return np.where(np.isfinite(top), top, np.zeros((), x.dtype))
 
