@@ -17,6 +17,8 @@ from .graph import Graph, Item, fold, graph_of
 from .labels import clean
 from .ops import draw_ops
 from .render import RenderError
+from .runs import analyse
+from .unrolled import draw_unrolled
 
 VIEWS = ("ops", "unrolled", "rolled", "modules", "backward")
 
@@ -36,6 +38,9 @@ def draw(outputs: Tensor | Sequence[Tensor], view: str | None = None, *, gradien
     from ..tensor import tape
 
     record = gradients if isinstance(gradients, Gradients) else None
-    graph = fold(graph_of(tape(outputs), record))
-    picture = draw_ops(graph, title or "computation graph", lambda item: item.name)
+    found = analyse(graph_of(tape(outputs), record))
+    if found.runs and not found.failed and view in (None, "unrolled"):
+        picture = draw_unrolled(found, title or "computation graph")
+        return Diagram(finish(picture, legend), "unrolled", "", theme)
+    picture = draw_ops(found.graph, title or "computation graph", found.name)
     return Diagram(finish(picture, legend), "ops", "", theme)

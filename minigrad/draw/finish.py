@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .labels import text_width
-from .model import SMALL, Picture
+from .model import SIZE, SMALL, Picture
 
 MARGIN = 14.0
 SWATCH = 14.0
@@ -36,6 +36,8 @@ def finish(picture: Picture, legend: bool = True) -> Picture:
         ys += [box.top, box.bottom]
     for cluster in picture.clusters:
         xs += [cluster.left, cluster.right]
+        if cluster.aside:
+            xs.append(cluster.right + 5 + text_width(cluster.title, SIZE))
         ys += [cluster.top, cluster.bottom]
     for edge in picture.edges:
         xs += [x for x, _ in edge.path]
@@ -86,7 +88,7 @@ def legend_entries(picture: Picture) -> list[LegendEntry]:
     if picture.heat_title:
         exponent = {3.0: "³", 6.0: "⁶"}.get(picture.heat_span, "")
         groups.append([("text", f"{picture.heat_title} 10⁻{exponent}"),
-                       *(("heat", f"heat{i:+d}") for i in (-12, -8, -4, 0, 4, 8, 12)), ("text", f"10{exponent}")])
+                       *(("heat", f"heat{i:+d}") for i in (-12, -8, -4, 0, 4, 8, 12)), ("text", f" 10{exponent}")])
     rows: list[list[tuple[list[tuple[str, str]], float]]] = [[]]
     room = max(picture.width, 300.0) - 2 * MARGIN
     used = 0.0

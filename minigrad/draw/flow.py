@@ -46,6 +46,23 @@ def connect(source: Point, target: Point, bends: Sequence[Point], leave: float, 
     return flowing(points)
 
 
+def straight(a: Point, b: Point, boxes: Sequence[Box], ends: tuple[Box, Box], margin: float = 4.0) -> list[Point] | None:
+    """A straight arrow from `a` to `b`, unless it touches one of the boxes or is too flat to read."""
+    if abs(b[0] - a[0]) > 3.5 * abs(b[1] - a[1]):
+        return None
+    for box in boxes:
+        if box in ends:
+            continue
+        low, high = max(min(a[1], b[1]), box.top - margin), min(max(a[1], b[1]), box.bottom + margin)
+        if low > high or a[1] == b[1]:
+            continue
+        slope = (b[0] - a[0]) / (b[1] - a[1])
+        x0, x1 = sorted((a[0] + (low - a[1]) * slope, a[0] + (high - a[1]) * slope))
+        if x1 > box.left - margin and x0 < box.right + margin:
+            return None
+    return line([a, b])
+
+
 @dataclass(slots=True)
 class Tap:
     """One use of a parameter: the box that uses it, where the arrow meets it, and the y of the rail to it."""

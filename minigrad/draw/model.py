@@ -42,6 +42,8 @@ class Box:
 
     def __post_init__(self) -> None:
         self.shape = self.shape or SHAPES[self.kind]
+        if self.shape == "circle" and self.w > 30:
+            self.shape = "round"
         if not self.w:
             self.w, self.h = self.natural_size()
 
@@ -114,6 +116,15 @@ class Cluster:
     members: list[Box] = field(default_factory=list)
     kind: str = "cluster"
     tooltip: str = ""
+    aside: bool = False      # the title stands beside the upper right corner
+    to_right: bool = False   # the title ends at the right
+
+    @property
+    def title_start(self) -> float:
+        """x at which the title begins."""
+        if self.aside:
+            return self.right + 5
+        return self.right - 7 - text_width(self.title, SIZE) * 0.97 if self.to_right else self.left + 7
 
 
 @dataclass(slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable
 
 from ..tape import Scope
-from .flow import RAIL_STEP, Tap, connect, port, rails, spread
+from .flow import RAIL_STEP, Tap, connect, port, rails, spread, straight
 from .graph import Graph, Item, box_kind, box_lines, full_kind, tooltip
 from .labels import clean
 from .layered import Layout, arrange, assign_layers
@@ -34,7 +34,7 @@ def scope_chain(scope: Scope | None, cache: dict[Scope | None, tuple[Scope, ...]
 def scope_title(scope: Scope) -> str:
     """What a cluster is called: the module's class and its name."""
     if scope.label and scope.step is None and scope.label.lower() != scope.name.lower():
-        return clean(f"{scope.label}   {scope.name}")
+        return clean(f"{scope.label} · {scope.name}")
     return clean(scope.label or scope.name)
 
 
@@ -144,7 +144,9 @@ def _edges(picture: Picture, items: list[Item], edges: list[tuple[int, int]], bo
         bends = []
         for layer, x in layout.bends.get(e, ()):
             bends += [(x, tops[layer] - 2), (x, bottoms[layer] + 2)]
-        path = connect(starts[e], ends[e], bends, bottoms[layout.layer[a]], tops[layout.layer[b]])
+        near = [boxes[items[i]] for layer in range(layout.layer[a], layout.layer[b] + 1) for i in layout.order[layer]]
+        path = (len(near) < 200 and straight(starts[e], ends[e], near, (boxes[items[a]], boxes[items[b]]))) or connect(
+            starts[e], ends[e], bends, bottoms[layout.layer[a]], tops[layout.layer[b]])
         picture.edges.append(Edge(boxes[items[a]], boxes[items[b]], path))
     if taps:
         left = min(min(box.left for box in picture.boxes), min((c.left for c in picture.clusters), default=0.0))

@@ -172,7 +172,9 @@ def _cluster(cluster: Cluster, theme: Theme) -> str:
     fill, stroke = theme.fills[cluster.kind]
     title = ""
     if cluster.title:
-        title = (f'<text x="{_f(cluster.left + 7)}" y="{_f(cluster.top + 13)}" text-anchor="start" fill="{theme.text}">'
+        x = cluster.right - 7 if cluster.to_right else cluster.title_start
+        anchor = "end" if cluster.to_right else "start"
+        title = (f'<text x="{_f(x)}" y="{_f(cluster.top + 13)}" text-anchor="{anchor}" fill="{theme.text}">'
                  f"{_text(cluster.title)}</text>")
     return (f'<g>{_tip(cluster.tooltip)}<rect class="k-{cluster.kind.replace(" ", "-")}" x="{_f(cluster.left)}" '
             f'y="{_f(cluster.top)}" width="{_f(cluster.right - cluster.left)}" '

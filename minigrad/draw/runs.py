@@ -1,0 +1,486 @@
+"""What repeats: runs of time steps, found on the tape.
+
+A run is a scan, or a module that is called again with a value from its own last call. Its steps are compared item by
+item. Where they agree, one step is the pattern of all: what a step takes from the step before is the carried state,
+whatever its cell; what hangs on each step in the same way (an output layer, a loss, a mask) belongs to its column.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..tape import Scope
+from .graph import Graph, Item, fold
+from .labels import clean, subscript
+
+Key = Hashable
+SLICES = frozenset({"getitem", "unstack", "split"})
+
+
+@dataclass(slots=True, eq=False)
+class State:
+    """A carried value: made at position `source` of a step, used by `uses` (position, argument) of the next."""
+
+    source: int
+    uses: list[tuple[int, int]]
+    name: str
+
+
+@dataclass(slots=True, eq=False)
+class Run:
+    """One loop over time.
+
+    Attributes:
+        scopes: of its steps, in the order of execution.
+        times: the number of each step, as the user counts.
+        reverse: whether it goes back in time.
+        bodies: the items of each step that belong to the pattern, by position; None where a step lacks one.
+        pattern: which step is the pattern.
+        states: what is carried.
+        columns: for each step, everything drawn in its column: pattern positions and what hangs on them, by key.
+    """
+
+    index: int
+    scopes: list[Scope]
+    times: list[int]
+    title: str = ""
+    reverse: bool = False
+    bodies: list[list[Item | None]] = field(default_factory=list)
+    pattern: int = 0
+    states: list[State] = field(default_factory=list)
+    columns: list[dict[Key, Item]] = field(default_factory=list)
+
+    @property
+    def steps(self) -> int:
+        """How many steps there are."""
+        return len(self.scopes)
+
+
+@dataclass(slots=True, eq=False)
+class Analysis:
+    """A graph with its runs.
+
+    Attributes:
+        graph: folded; slices that enter a step are kept, as kind "slice".
+        place: item -> (run, step) for the items of a step's pattern and for what hangs on it.
+        position: item -> position in the pattern.
+        failed: why the steps cannot be stamped, or "".
+    """
+
+    graph: Graph
+    runs: list[Run]
+    place: dict[Item, tuple[Run, int]] = field(default_factory=dict)
+    position: dict[Item, int] = field(default_factory=dict)
+    failed: str = ""
+    names: dict[Item, str] = field(default_factory=dict)
+
+    def name(self, item: Item) -> str:
+        """Its name with the number of its step."""
+        return self.names.get(item, item.name)
+
+
+def analyse(graph: Graph) -> Analysis:
+    """Find the runs of an unfolded graph, fold it, and compare the steps."""
+    runs = _find_runs(graph)
+    if not runs:
+        found = Analysis(fold(graph), [])
+        _step_names(found)
+        return found
+    step_of = {scope: (run, e) for run in runs for e, scope in enumerate(run.scopes)}
+    cache: dict[Scope | None, tuple[Run, int] | None] = {None: None}
+
+    def where(scope: Scope | None) -> tuple[Run, int] | None:
+        way = []
+        while scope not in cache:
+            assert scope is not None
+            if scope in step_of:
+                cache[scope] = step_of[scope]
+                break
+            way.append(scope)
+            scope = scope.parent
+        found = cache[scope]
+        for s in way:
+            cache[s] = found
+        return found
+
+    place = {item: p for item in graph.items if item.kind == "op" and (p := where(item.scope)) is not None}
+    kept = _slices(graph, place)
+    graph = fold(graph, lambda item: item in kept)
+    for item in graph.items:
+        if item in kept:
+            item.kind = "slice"
+    found = Analysis(graph, runs, {i: p for i, p in place.items() if i.kind == "op" and not i.foldable})
+    alive = set(graph.items)
+    found.place = {i: p for i, p in found.place.items() if i in alive}
+    for run in runs:
+        reason = _compare(run, found)
+        if reason:
+            found.failed = f"{run.title}: {reason}"
+            break
+    if not found.failed:
+        _sum_chains(found)
+        _columns(found)
+    _step_names(found)
+    return found
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# Which scopes are the steps of a run
+# ---------------------------------------------------------------------------------------------------------------
+
+
+def _find_runs(graph: Graph) -> list[Run]:
+    groups: dict[Hashable, list[Scope]] = {}
+    seen: set[Scope] = set()
+    for item in graph.items:
+        scope = item.scope
+        while scope is not None and scope not in seen:
+            seen.add(scope)
+            key = (scope.parent, "step") if scope.step is not None else (scope.parent, scope.name, scope.label)
+            groups.setdefault(key, []).append(scope)
+            scope = scope.parent
+    candidates: list[list[Scope]] = []
+    for scopes in groups.values():
+        if len(scopes) < 2:
+            continue
+        if scopes[0].step is None:
+            candidates.append(scopes)
+            continue
+        run = [scopes[0]]
+        direction = 0
+        for scope in scopes[1:]:
+            delta = (scope.step or 0) - (run[-1].step or 0)
+            if delta and direction * delta >= 0:
+                direction = 1 if delta > 0 else -1
+                run.append(scope)
+            else:
+                candidates.append(run)
+                run, direction = [scope], 0
+        candidates.append(run)
+    candidates = [c for c in candidates if len(c) > 1]
+    if not candidates:
+        return []
+    # modules that are called again count only if a call takes something from the call before
+    calls = [c for c in candidates if c[0].step is None]
+    if calls:
+        carried = _carried(graph, calls)
+        candidates = [c for c in candidates if c[0].step is not None or id(c) in carried]
+    starts = {s for c in candidates for s in c}
+
+    def inside_another(scope: Scope) -> bool:
+        outer = scope.parent
+        while outer is not None:
+            if outer in starts:
+                return True
+            outer = outer.parent
+        return False
+
+    outermost = [c for c in candidates if not inside_another(c[0])]
+    first = {}
+    for item in graph.items:
+        scope = item.scope
+        while scope is not None and scope not in first:
+            first[scope] = item.index
+            scope = scope.parent
+    outermost.sort(key=lambda c: first[c[0]])
+    runs = []
+    for scopes in outermost:
+        steps = [s.step for s in scopes]
+        timed = all(s is not None for s in steps)
+        times = [int(s) for s in steps if s is not None] if timed else list(range(1, len(scopes) + 1))
+        runs.append(Run(len(runs), scopes, times, reverse=times[0] > times[-1]))
+    return runs
+
+
+def _carried(graph: Graph, calls: list[list[Scope]]) -> set[int]:
+    """Of groups of calls (by id), those in which a later call uses a value that an earlier one made."""
+    call_of = {scope: (id(group), k) for group in calls for k, scope in enumerate(group)}
+    cache: dict[Scope | None, dict[int, int]] = {None: {}}
+
+    def around(scope: Scope | None) -> dict[int, int]:
+        way = []
+        while scope not in cache:
+            assert scope is not None
+            way.append(scope)
+            scope = scope.parent
+        found = cache[scope]
+        for s in reversed(way):
+            if s in call_of:
+                found = {**found, call_of[s][0]: call_of[s][1]}
+            cache[s] = found
+        return found
+
+    behind: dict[Item, Item] = {}
+    carried: set[int] = set()
+    for item in graph.items:
+        if item.foldable and item.inputs:
+            behind[item] = behind.get(item.inputs[0], item.inputs[0])
+        mine = around(item.scope)
+        if mine:
+            for source in item.inputs:
+                theirs = around(behind.get(source, source).scope)
+                carried.update(g for g, k in mine.items() if theirs.get(g, k) < k)
+    return carried
+
+
+def _slices(graph: Graph, place: dict[Item, tuple[Run, int]]) -> set[Item]:
+    """Foldable items that bring a part of something outside into just one step."""
+    root: dict[Item, Item] = {}
+    for item in graph.items:
+        if item.foldable and item.inputs:
+            root[item] = root.get(item.inputs[0], item.inputs[0])
+    users: dict[Item, set[Any]] = {}
+    ends: set[Item] = set()
+    for item in reversed(graph.items):
+        here: Any = place.get(item)
+        for source in item.inputs:
+            if item.foldable and here is None:
+                users.setdefault(source, set()).update(users.get(item, {None}))
+            else:
+                users.setdefault(source, set()).add(here)
+                if source.foldable:
+                    ends.add(source)
+    kept = set()
+    for item in ends:
+        if item.foldable and item.op in SLICES | FOLDABLE_VIEWS and root[item].kind != "parameter":
+            home = place.get(item)
+            source_home = place.get(root[item])
+            used_in = users[item]
+            if len(used_in) == 1 and None not in used_in and source_home is None and (home is None or home in used_in):
+                kept.add(item)
+    # a slice of a slice is no new value: the outer one is kept
+    for item in sorted(kept, key=lambda i: i.index):
+        inner = item.inputs[0]
+        while inner not in kept and inner.foldable and inner.inputs:
+            inner = inner.inputs[0]
+        if inner in kept and inner is not item:
+            kept.discard(item)
+    # one slice alone is no series
+    series: dict[Item, int] = {}
+    for item in kept:
+        series[root[item]] = series.get(root[item], 0) + 1
+    return {item for item in kept if series[root[item]] > 1}
+
+
+FOLDABLE_VIEWS = frozenset({"reshape", "swapaxes", "transpose", "cast"})
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# Whether the steps are alike, and what is carried
+# ---------------------------------------------------------------------------------------------------------------
+
+
+def _compare(run: Run, found: Analysis) -> str:
+    """Fill in the pattern of a run; returns why it has none, or ""."""
+    run.title = _title(run)
+    steps: list[list[Item]] = [[] for _ in run.scopes]
+    for item, (owner, e) in found.place.items():
+        if owner is run:
+            steps[e].append(item)
+    for body in steps:
+        body.sort(key=lambda item: item.index)
+    longest = max(len(body) for body in steps)
+    run.pattern = next((e for e in range(1, len(steps)) if len(steps[e]) == longest), 0)
+    pattern = [_likeness(item, run.scopes[run.pattern]) for item in steps[run.pattern]]
+    for e, body in enumerate(steps):
+        matched: list[Item | None] = []
+        k = 0
+        for like in pattern:
+            if k < len(body) and _likeness(body[k], run.scopes[e]) == like:
+                matched.append(body[k])
+                k += 1
+            else:
+                matched.append(None)
+        if k < len(body):
+            return f"step {run.times[e]} differs from step {run.times[run.pattern]}"
+        run.bodies.append(matched)
+        for position, item in enumerate(matched):
+            if item is not None:
+                found.position[item] = position
+    states: dict[int, State] = {}
+    for e in range(1, len(steps)):
+        for item in steps[e]:
+            for k, source in enumerate(item.inputs):
+                home = found.place.get(source)
+                if home is None or home[0] is not run or home[1] == e:
+                    continue
+                if home[1] != e - 1:
+                    return f"step {run.times[e]} reaches back to step {run.times[home[1]]}"
+                p = found.position[source]
+                state = states.setdefault(p, State(p, [], source.name))
+                use = (found.position[item], k)
+                if use not in state.uses:
+                    state.uses.append(use)
+    run.states = [states[p] for p in sorted(states)]
+    return ""
+
+
+def _likeness(item: Item, step: Scope) -> tuple[Any, ...]:
+    path = []
+    scope = item.scope
+    while scope is not None and scope is not step:
+        path.append(scope.name)
+        scope = scope.parent
+    return (item.op, item.name, len(item.shape), len(item.inputs), *path)
+
+
+def _title(run: Run) -> str:
+    """The class and name of the layer around the steps."""
+    scope = run.scopes[0]
+    if scope.step is None:
+        return clean(scope.label or scope.name)
+    words = []
+    outer = scope.parent
+    while outer is not None:
+        words.append(outer.label or outer.name)
+        if outer.label:
+            break
+        outer = outer.parent
+    return clean(" · ".join(reversed(words)))
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# What hangs on each step alike
+# ---------------------------------------------------------------------------------------------------------------
+
+
+def _sum_chains(found: Analysis) -> None:
+    """`((L₁ + L₂) + L₃) + …` as one sum of many."""
+    uses = found.graph.consumers()
+    gone: set[Item] = set()
+    for item in found.graph.items:
+        if item.op != "add" or item in found.place or item.symbol not in ("+", "+ 0", "Σ"):
+            continue
+        inputs: list[Item] = []
+        for source in item.inputs:
+            inner = (source.op == "add" and source not in found.place and not source.name and len(uses[source]) == 1
+                     and source.symbol in ("+", "+ 0", "Σ") and not source.output)
+            if inner:
+                gone.add(source)
+            inputs += source.inputs if inner else [source]
+        if inputs != item.inputs and len(inputs) > 2:
+            item.symbol = "Σ"
+        if inputs != item.inputs:
+            item.inputs = inputs
+    for item in gone:
+        item.inputs = []
+    found.graph.items = [item for item in found.graph.items if item not in gone]
+
+
+def _columns(found: Analysis) -> None:
+    """Sort what is around the pattern into the columns, where it repeats."""
+    for run in found.runs:
+        run.columns = [{("at", p): item for p, item in enumerate(body) if item is not None} for body in run.bodies]
+    uses = found.graph.consumers()
+    carried = {(run, *use) for run in found.runs for state in run.states for use in state.uses}
+    # after a step: computed from values of one step alone
+    home: dict[Item, tuple[Run, int] | None] = dict(found.place)
+    after: set[Item] = set()     # depends on some step
+    signature: dict[Item, Key] = {}
+    for item, (run, _) in found.place.items():
+        after.add(item)
+        signature[item] = (run.index, found.position[item])
+    groups: dict[Key, dict[tuple[Run, int], Item]] = {}
+    for item in found.graph.items:
+        if item in found.place or item.kind not in ("op", "slice"):
+            continue
+        if not any(source in after for source in item.inputs):
+            continue
+        after.add(item)
+        homes = {home.get(source) for source in item.inputs if source in after}
+        times = {(h[1] if not h[0].reverse else h[0].steps - 1 - h[1]) if h else None for h in homes}
+        shared_ok = len(times) == 1 and None not in times
+        if not shared_ok or item.output:
+            home[item] = None
+            continue
+        at = max((h for h in homes if h is not None), key=lambda h: h[0].index)
+        key: Key = (item.op, item.name, len(item.shape), tuple(
+            signature.get(s, s if s.kind == "parameter" else s.kind) for s in item.inputs))
+        while at in groups.get(key, {}):
+            key = (key, "again")
+        signature[item] = key
+        home[item] = at
+        groups.setdefault(key, {})[at] = item
+    for item in found.graph.items:
+        at = home.get(item)
+        if item in found.place or at is None or item not in signature:
+            continue
+        key = signature[item]
+        if len(groups[key]) >= max(2, at[0].steps - 1) and all(
+                s in found.place for s in item.inputs if s in after):
+            found.place[item] = at
+            at[0].columns[at[1]][key] = item
+    # before a step: used by values of one column alone, and made from no step
+    column_key = {item: key for run in found.runs for column in run.columns for key, item in column.items()}
+    before: dict[Key, dict[tuple[Run, int], Item]] = {}
+    chosen: dict[Item, tuple[Key, tuple[Run, int]]] = {}
+    for item in reversed(found.graph.items):
+        if item in found.place or item.kind == "parameter" or item.output or not uses[item]:
+            continue
+        if item in after and item.kind != "slice":
+            continue
+        where: set[tuple[Run, int] | None] = set()
+        keys: list[Any] = []
+        for user in dict.fromkeys(uses[item]):
+            at = found.place.get(user) or (chosen[user][1] if user in chosen else None)
+            where.add(at)
+            if at is None:
+                continue
+            user_key = column_key.get(user) or chosen[user][0]
+            for k, source in enumerate(user.inputs):
+                if source is item:
+                    keys.append((user_key, k))
+                    if (at[0], found.position.get(user), k) in carried:
+                        where.add(None)
+        only = next(iter(where)) if len(where) == 1 else None
+        if only is None:
+            continue
+        key = (item.kind, item.op, item.name, tuple(sorted(map(repr, keys))))
+        before.setdefault(key, {})[only] = item
+        chosen[item] = (key, only)
+    for item in found.graph.items:
+        if item not in chosen:
+            continue
+        key, at = chosen[item]
+        if len(before[key]) >= max(2, at[0].steps - 1) and before[key][at] is item:
+            users_ready = all(u in found.place or u in chosen for u in uses[item])
+            if users_ready:
+                found.place[item] = at
+                at[0].columns[at[1]][key] = item
+
+
+def _step_names(found: Analysis) -> None:
+    """Names with the number of the step; initial states get ₀."""
+    cache: dict[Scope | None, int | None] = {None: None}
+
+    def step(scope: Scope | None) -> int | None:
+        way = []
+        while scope not in cache:
+            assert scope is not None
+            if scope.step is not None:
+                cache[scope] = scope.step
+                break
+            way.append(scope)
+            scope = scope.parent
+        value = cache[scope]
+        for s in way:
+            cache[s] = value
+        return value
+
+    for item in found.graph.items:
+        at = found.place.get(item)
+        number = at[0].times[at[1]] if at is not None else step(item.scope)
+        name = item.name
+        if at is not None and not name and item.kind in ("slice", "input"):
+            name = _slice_name(item)
+        if number is not None and name and item.kind != "parameter":
+            found.names[item] = f"{clean(name, 50)}{subscript(number)}"
+        elif name != item.name:
+            found.names[item] = name
+
+
+def _slice_name(item: Item) -> str:
+    source = item.inputs[0] if item.inputs else item
+    return source.name if source.kind != "parameter" and source.name else "x"
