@@ -50,7 +50,8 @@ NAMES = ["embedding.weight",
 
 def test_parameter_is_a_float32_leaf() -> None:
     p = nn.Parameter(np.arange(3))
-    assert p.dtype == np.float32 and p.requires_grad and p.origin is None and p.grad is None and p.name is None
+    assert p.dtype == np.float32 and p.requires_grad
+    assert p.origin is None and p.grad is None and p.name is None
     assert nn.Parameter([1.0], dtype=np.float64).dtype == np.float64
     assert nn.Parameter([1.0], name="w").name == "w"
     assert isinstance(p * 2, mg.Tensor) and not isinstance(p * 2, nn.Parameter)
@@ -86,7 +87,8 @@ def test_names_in_the_order_of_definition_each_once() -> None:
     assert [n for n, _ in net.named_parameters()] == NAMES
     assert [id(p) for p in net.parameters()] == [id(p) for _, p in net.named_parameters()]
     assert [n for n, _ in net.named_modules()] == ["", "embedding", "branches.0", "branches.0.linear",
-                                                   "branches.1", "branches.1.linear", "extra.pair.1", "dropout"]
+                                                   "branches.1", "branches.1.linear", "extra.pair.1",
+                                                   "dropout"]
     assert net.modules()[0] is net
 
 
@@ -193,7 +195,8 @@ def test_load_state_dict_lists_every_problem_and_changes_nothing() -> None:
     bad["branches.0.scale"] = np.array(["a", "b"])
     with pytest.raises(ValueError) as error:
         net.load_state_dict(bad)
-    for text in ("missing 'extra.shift' (2,)", "unexpected 'other' (3,)", "'embedding.weight' has shape (5, 4)",
+    for text in ("missing 'extra.shift' (2,)", "unexpected 'other' (3,)",
+                 "'embedding.weight' has shape (5, 4)",
                  "the parameter (5, 3)", "'branches.0.scale' has dtype"):
         assert text in str(error.value)
     for n, v in net.state_dict().items():
@@ -371,8 +374,9 @@ def test_activations() -> None:
         assert layer.parameters() == []
 
 
-@pytest.mark.parametrize("make", [lambda: nn.Linear(0, 3), lambda: nn.Linear(3, 2.5), lambda: nn.Embedding(3, -1),
-                                  lambda: nn.LayerNorm(0), lambda: nn.Conv2d(0, 1, 2), lambda: nn.Conv2d(1, 1, 0),
+@pytest.mark.parametrize("make", [lambda: nn.Linear(0, 3), lambda: nn.Linear(3, 2.5),
+                                  lambda: nn.Embedding(3, -1), lambda: nn.LayerNorm(0),
+                                  lambda: nn.Conv2d(0, 1, 2), lambda: nn.Conv2d(1, 1, 0),
                                   lambda: nn.Conv2d(1, 1, 2, stride=0)])
 def test_sizes_are_positive(make) -> None:
     with pytest.raises(ValueError, match="at least 1"):
