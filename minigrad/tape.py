@@ -592,13 +592,14 @@ class Tape:
         """A unique short name for every leaf, node and output: the user's name where there is one."""
         labels: dict[Any, str] = {}
         taken: set[str] = set()
-        unnamed = count()
+        counts: dict[str | None, Iterator[int]] = {None: count()}
 
         def assign(key: Any, name: str | None) -> None:
-            label = name or f"%{next(unnamed)}"
-            k = 2
+            name = name or None
+            label = name or f"%{next(counts[None])}"
             while label in taken:
-                label, k = f"{name}.{k}", k + 1
+                number = next(counts.setdefault(name, count(2)))
+                label = f"{name}.{number}" if name else f"%{number}"
             taken.add(label)
             labels[key] = label
 
