@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Any
-from weakref import WeakKeyDictionary
+from weakref import ReferenceType, ref
 
 import numpy as np
 
@@ -35,20 +35,23 @@ class Gradients:
 
     def __init__(self) -> None:
         self.norms: dict[tuple[int, int], float] = {}
-        self._leaves: WeakKeyDictionary[Variable, float] = WeakKeyDictionary()
+        self._leaves: dict[int, tuple[ReferenceType[Variable], float]] = {}
 
     def __len__(self) -> int:
         return len(self.norms)
 
     def of_leaf(self, leaf: Variable) -> float | None:
         """Norm of the gradient of a leaf, if it was noted with `add_leaf`."""
-        return self._leaves.get(leaf)
+        # by identity: tensors compare entry by entry, and a number may be given to another object later
+        known, norm = self._leaves.get(id(leaf), (None, None))
+        return norm if known is not None and known() is leaf else None
 
     def add_leaf(self, leaf: Variable, g: Any) -> None:
         """Note the gradient of a leaf that was not added to its `.grad`."""
-        self._leaves[leaf] = _norm(g)
+        self._leaves[id(leaf)] = (ref(leaf), _norm(g))
 
-    def watch(self, phase: str, primitive: Primitive, node: Node | None, arguments: Sequence[Any], g: Any) -> None:
+    def watch(self, phase: str, primitive: Primitive, node: Node | None, arguments: Sequence[Any],
+              g: Any) -> None:
         """See a cotangent pass; a watcher for `minigrad.tape.watching`."""
         if phase != "backward" or node is None:
             return
@@ -59,7 +62,7 @@ class Gradients:
             self.norms[node.number, 0] = _norm(g)
 
 
-class record_gradients:  # noqa: N801, reads as a statement: with mg.record_gradients() as gradients:
+class record_gradients:
     """Context manager: note the norm of the gradient of every value that a backward inside passes."""
 
     def __init__(self) -> None:

@@ -2,16 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..probe import Gradients
+import numpy as np
+
+from ..probe import Gradients, record_gradients
+from ..tensor import Tensor, grad, tape, tensor
+from .backward import MOST as BACKWARD_MOST
+from .backward import draw_backward
+from .collapse import draw_modules, draw_rolled
 from .dot import dot
+from .finish import finish
+from .graph import graph_of
+from .labels import clean, number, shape_text
+from .listing import listing
 from .model import Picture
-from .render import RenderError, render
+from .ops import draw_ops
+from .palette import THEMES
+from .render import render
+from .runs import Analysis, analyse
 from .svg import svg
+from .unrolled import CannotUnroll, draw_unrolled
 
 FORMATS = ("svg", "dot", "txt", "png", "pdf")
+VIEWS = ("ops", "unrolled", "rolled", "modules", "backward")
+
+# Above these numbers of values a view gives way to a coarser one.
+OPS_MOST = 1500
+UNROLLED_MOST = 3000
 
 
 class Diagram:
@@ -76,4 +96,133 @@ class Diagram:
         return f"<diagram: {self.picture.description or self.picture.title}>"
 
 
-__all__ = ["FORMATS", "Diagram", "Gradients", "RenderError"]
+def draw(outputs: Tensor | Sequence[Tensor], view: str | None = None, *, gradients: Gradients | bool | None = None,
+         theme: str = "light", title: str | None = None, steps: int = 4, depth: int | None = None, fold: bool = True,
+         legend: bool = True) -> Diagram:
+    """Draw the graph behind some values.
+
+        mg.draw(loss).save("loss.svg")
+
+    Views:
+        ops: every operation.
+        unrolled: time from left to right, one column per step; what is chosen for anything recurrent.
+        rolled: each loop over time as one box.
+        modules: a box for each call of a module.
+        backward: the values beside their gradients, with formulas.
+
+    Args:
+        outputs: a Tensor or several.
+        view: one of the above; chosen by what is found when left out.
+        gradients: what `mg.record_gradients()` gave, or True to compute them now (before `backward`, or after one with
+            `retain_graph=True`); nothing is added to any `.grad`.
+        theme: "light", "dark", or "auto" to follow the reader's setting (SVG only).
+        title: of the picture.
+        steps: how many time steps to draw at most; of more, the first and the last.
+        depth: of the modules view: how many scopes deep to go.
+        fold: leave out slices, reshapes, transposes and casts.
+        legend: explain colours and shapes below.
+
+    Returns:
+        A Diagram, with `.svg`, `.dot`, `.text()` and `.save(path)`.
+
+    Raises:
+        ValueError: an unknown view or theme, or steps below 2.
+        TypeError: `outputs` are not Tensors.
+        GraphError: gradients are to be computed and the graph was freed.
+    """
+    if view is not None and view not in VIEWS:
+        raise ValueError(f"draw() has the views {', '.join(VIEWS)}, not {view!r}.")
+    if theme not in (*THEMES, "auto"):
+        raise ValueError(f"draw() has the themes light, dark and auto, not {theme!r}.")
+    if steps < 2:
+        raise ValueError(f"draw() shows at least 2 steps, got steps={steps}.")
+    wanted = [outputs] if isinstance(outputs, Tensor) else list(outputs)
+    for t in wanted:
+        if not isinstance(t, Tensor):
+            raise TypeError(f"draw() draws Tensors, got {type(t).__name__}.")
+    if not wanted:
+        raise ValueError("draw() needs at least one Tensor.")
+    record = gradients if isinstance(gradients, Gradients) else gradients_of(wanted) if gradients else None
+    graph = graph_of(tape(wanted), record)
+    if not fold:
+        for item in graph.items:
+            item.foldable = False
+    found = analyse(graph)
+    picture, view, notes = _choose(wanted, found, view, title, steps, depth)
+    picture.notes += notes
+    picture.description = describe(found, picture, view)
+    return Diagram(finish(picture, legend), view, listing(found, title or ""), theme)
+
+
+def gradients_of(outputs: Sequence[Tensor]) -> Gradients:
+    """The norms of all gradients of the sum of some outputs, computed now and added to no `.grad`."""
+    leaves = [leaf for leaf in tape(outputs).leaves() if isinstance(leaf, Tensor) and leaf.requires_grad]
+    seeds = [tensor(np.ones(t.shape, t.dtype)) for t in outputs]
+    with record_gradients() as gradients:
+        found = grad(outputs, leaves, seeds, retain_graph=True) if leaves else ()
+    for leaf, g in zip(leaves, found, strict=True):
+        if g is not None:
+            gradients.add_leaf(leaf, g)
+    return gradients
+
+
+def _choose(wanted: list[Tensor], found: Analysis, view: str | None, title: str | None, steps: int, depth: int | None,
+            ) -> tuple[Picture, str, list[str]]:
+    """The picture in the asked view, or in the best; and what had to be said about the choice."""
+    name = title or "computation graph"
+    size = len(found.graph.items)
+    notes: list[str] = []
+    recurrent = bool(found.runs) and not found.failed
+    if view == "backward":
+        if size <= BACKWARD_MOST:
+            return draw_backward(wanted[0], name), "backward", notes
+        notes.append(f"{size} values are too many for the backward view; shown by module.")
+        view = "modules"
+    if view in ("unrolled", "rolled") and not recurrent:
+        why = found.failed or "nothing is carried from step to step"
+        notes.append(f"Not {view}: {clean(why, 120)}.")
+        view = None
+    if view is None and recurrent:
+        view = "unrolled"
+    if view == "unrolled":
+        try:
+            columns = sum(len(run.columns[run.pattern]) for run in found.runs) * steps
+            if columns <= UNROLLED_MOST:
+                return draw_unrolled(found, name, steps), "unrolled", notes
+            notes.append(f"One step has {columns // steps} values, too many to unroll; shown rolled.")
+        except CannotUnroll as error:
+            notes.append(f"Not unrolled: {clean(str(error), 120)}.")
+        view = "rolled"
+    if view == "rolled":
+        return draw_rolled(found, name), "rolled", notes
+    if view in (None, "ops"):
+        if size <= OPS_MOST:
+            return draw_ops(found.graph, name, found.name), "ops", notes
+        notes.append(f"{size} values are too many to draw one by one; shown by module. text() lists them.")
+    return draw_modules(found, name, depth), "modules", notes
+
+
+def describe(found: Analysis, picture: Picture, view: str) -> str:
+    """The picture in words, for those who do not see it."""
+    items = found.graph.items
+    parts = []
+    if view in ("unrolled", "rolled"):
+        for run in found.runs:
+            how = f"unrolled over {run.steps} steps" if view == "unrolled" else f"looped over {run.steps} steps"
+            parts.append(f"{run.title or 'a loop'} {how}" + (", backwards in time" if run.reverse else ""))
+    else:
+        parts.append({"ops": "computation graph", "modules": "computation graph by module",
+                      "backward": "computation graph beside its gradient graph"}[view])
+    parts.append(f"{found.graph.operations} operations")
+    shared = sum(item.kind == "parameter" for item in items)
+    if shared:
+        parts.append(f"{shared} {'shared ' if found.runs else ''}parameters")
+    for run in found.runs if not found.failed else ():
+        for state in run.states:
+            grads = [item.grad for body in run.bodies if (item := body[state.source]) is not None and item.grad is not None]
+            if len(grads) > 1:
+                parts.append(f"gradient of {clean(state.name, 30) or 'the state'} goes from {number(grads[0], 2)} at "
+                             f"t = {run.times[0]} to {number(grads[-1], 2)} at t = {run.times[-1]}")
+    for item in found.graph.outputs[:3]:
+        parts.append(f"output {clean(found.name(item)) or item.symbol} {shape_text(item.shape)}")
+    return "; ".join([*parts, *picture.notes])

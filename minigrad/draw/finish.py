@@ -43,7 +43,7 @@ def finish(picture: Picture, legend: bool = True) -> Picture:
         xs += [x for x, _ in edge.path]
         ys += [y for _, y in edge.path]
         if edge.label:
-            half = text_width(edge.label, SMALL) / 2
+            half = max(text_width(w, SMALL) for w in edge.label.split("\n")) / 2
             xs += [edge.label_at[0] - half, edge.label_at[0] + half]
             ys += [edge.label_at[1] - 7, edge.label_at[1] + 7]
     dx, dy = MARGIN - min(xs, default=0.0), MARGIN - min(ys, default=0.0)

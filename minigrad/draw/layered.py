@@ -249,6 +249,8 @@ def _place(rows: list[list[int]], below: list[list[int]], above: list[list[int]]
                 top, weight = 0.0, 0.0
                 for m in near:
                     w = 8.0 if n >= real and m >= real else 2.0 if n >= real or m >= real else 1.0
+                    if not below[m] and below[n]:
+                        w = 0.1  # what only feeds gives way to what is computed
                     top += w * x[m]
                     weight += w
                 wishes.append(top / weight if weight else x[n])

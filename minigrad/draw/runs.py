@@ -331,14 +331,34 @@ def _title(run: Run) -> str:
     scope = run.scopes[0]
     if scope.step is None:
         return clean(scope.label or scope.name)
-    words = []
     outer = scope.parent
-    while outer is not None:
-        words.append(outer.label or outer.name)
-        if outer.label:
-            break
+    if outer is None:
+        return ""
+    words = [outer.name]
+    while outer is not None and not outer.label:
         outer = outer.parent
-    return clean(" · ".join(reversed(words)))
+    if outer is not None and outer.label.lower() != words[0].lower():
+        words.insert(0, outer.label)
+    return clean(" · ".join(words))
+
+
+def cell_title(run: Run, e: int) -> str:
+    """The class of the module that a step consists of, else what is around the steps."""
+    step = run.scopes[e]
+    if step.step is None:
+        return clean(step.label or step.name)
+    inner: set[Scope | None] = set()
+    for item in run.bodies[e]:
+        if item is not None:
+            found, scope = None, item.scope
+            while scope is not None and scope is not step:
+                found, scope = scope, scope.parent
+            inner.add(found)
+    only = next(iter(inner)) if len(inner) == 1 else None
+    if only is not None and only.label:
+        extra = f" · {clean(step.parent.name)}" if step.parent is not None and not step.parent.label else ""
+        return clean(only.label) + extra
+    return run.title or "step"
 
 
 # ---------------------------------------------------------------------------------------------------------------

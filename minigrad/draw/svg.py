@@ -144,9 +144,11 @@ def _edge(edge: Edge, theme: Theme) -> str:
     label = ""
     if edge.label:
         x, y = edge.label_at
-        label = (f'<rect class="background" x="{_f(x - text_width(edge.label, SMALL) / 2 - 1)}" y="{_f(y - 6)}" '
-                 f'width="{_f(text_width(edge.label, SMALL) + 2)}" height="12" fill="{theme.background}" '
-                 f'fill-opacity="0.75"/>') + _label([edge.label], x, y, SMALL, theme)
+        words = edge.label.split("\n")
+        wide, high = max(text_width(w, SMALL) for w in words), len(words) * SMALL * LINE
+        label = (f'<rect class="background" x="{_f(x - wide / 2 - 1)}" y="{_f(y - high / 2 - 1)}" width="{_f(wide + 2)}" '
+                 f'height="{_f(high + 2)}" fill="{theme.background}" fill-opacity="0.6"/>') + _label(
+            words, x, y, SMALL, theme)
     shape = (f'<path class="{names}" d="{_path(points)}" fill="none" stroke="{color}" stroke-width="{width}"{dash}/>'
              + head + label)
     return f"<g>{_tip(edge.tooltip)}{shape}</g>" if edge.tooltip else shape

@@ -16,7 +16,7 @@ from .layered import arrange, assign_layers
 from .model import SIZE, Box, Cluster, Edge, Picture, Point, Strip, line, rounded
 from .ops import scope_chain, scope_title
 from .palette import heat_level
-from .runs import Analysis, Key, Run, State
+from .runs import Analysis, Key, Run, State, cell_title
 from .stamp import PAD, PILL_GAP, Stamp, make_stamp, place_box
 
 SHELF_GAP = 27.0
@@ -484,7 +484,7 @@ class _Unrolled:
         self._inner_clusters(shelf, column)
 
     def _title(self, run: Run, e: int) -> str:
-        return f"{_cell_title(run, e)} · t = {run.times[e]}"
+        return f"{cell_title(run, e)} · t = {run.times[e]}"
 
     def _inner_clusters(self, shelf: Shelf, column: Column) -> None:
         """Modules inside a step, and modules that hang on it."""
@@ -746,7 +746,9 @@ class _Unrolled:
                     end = port(box, 0.0 if shelf.bar else place, top=False)
                     if shelf.bar and source_box.w > box.w * 0.9:
                         end = (box.x, box.bottom)
-                    path = connect(points[0], end, points[1:], self.shelves[there].top, shelf.bottom)
+                    near = [self._make(i) for s in self.shelves[there:here + 1] for i in s.items]
+                    path = (len(points) == 1 and straight(points[0], end, near, (source_box, box))) or connect(
+                        points[0], end, points[1:], self.shelves[there].top, shelf.bottom)
                 else:
                     self._long(source, box, at=place)
                     continue
@@ -873,21 +875,3 @@ class _Unrolled:
             which = f"{run.title} · " if len(self.found.runs) > 1 else ""
             self.picture.strips.append(Strip(f"{which}‖∂L/∂{clean(state.name or 'state', 20)}ₜ‖   t = {run.times[order[0]]}",
                                              levels, tips, f"t = {run.times[order[-1]]}"))
-
-
-def _cell_title(run: Run, e: int) -> str:
-    """The class of the module that a step consists of, else what is around the steps."""
-    body = [item for item in run.bodies[e] if item is not None]
-    step = run.scopes[e]
-    if step.step is None:
-        return clean(step.label or step.name)
-    cache: dict[Scope | None, tuple[Scope, ...]] = {None: ()}
-    chains = [scope_chain(item.scope, cache) for item in body]
-    depth = len(scope_chain(step, cache))
-    inner = {chain[depth] if len(chain) > depth else None for chain in chains}
-    only = next(iter(inner)) if len(inner) == 1 else None
-    if only is not None and only.label:
-        outer = step.parent
-        extra = f" · {clean(outer.name)}" if outer is not None and not outer.label else ""
-        return clean(only.label) + extra
-    return run.title

@@ -1,0 +1,277 @@
+"""The backward view: each value beside its gradient, and the formula by which the gradient is made.
+
+The gradient graph is made for the picture, by the same rules that a second derivative would use; nothing is added to
+any `.grad`. Every gradient stands on the row of its value, so the two halves read alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..primitive import Primitive
+from ..tape import GraphError, Node, Output, Variable, watching
+from ..tensor import Tensor, grad, tape, tensor
+from .flow import connect, port, spread, straight
+from .graph import Graph, Item, fold, graph_of
+from .labels import clean, norm, number, shape_text
+from .layered import arrange
+from .model import Box, Cluster, Edge, Picture, Point
+from .ops import BETWEEN, item_box
+
+MOST = 150
+FORMULA = 34
+
+
+def draw_backward(loss: Tensor, title: str) -> Picture:
+    """Forward graph on the left, gradient graph on the right.
+
+    Raises:
+        GraphError: the values were already freed.
+    """
+    record = _Record(loss)
+    graph = fold(record.graph)
+    return _draw(graph, record, title)
+
+
+class _Record:
+    """A backward with create_graph, watched: which cotangent belongs to which value."""
+
+    def __init__(self, loss: Tensor) -> None:
+        recorded = tape(loss)
+        if any(node.freed for node in recorded.nodes):
+            raise GraphError("the backward view computes the gradients again, and this graph was already freed. Draw before "
+                             "loss.backward(), or write loss.backward(retain_graph=True).")
+        self.graph: Graph = graph_of(recorded)
+        self.cotangent: dict[tuple[int, int], Tensor] = {}
+        self.leaf: dict[int, Tensor] = {}
+
+        def watch(phase: str, primitive: Primitive, node: Node | None, arguments: Sequence[Any], g: Any) -> None:
+            if phase == "backward" and node is not None:
+                for slot, part in enumerate(g if primitive.outputs else [g]):
+                    self.cotangent[node.number, slot] = part
+
+        leaves = [leaf for leaf in recorded.leaves() if isinstance(leaf, Tensor) and leaf.requires_grad]
+        # a seed on the tape keeps every gradient on the tape, so that formulas end at ḡ and not at numbers
+        seed = tensor(np.ones(loss.shape, loss.dtype), requires_grad=True)
+        self.seed = seed
+        with watching(watch):
+            grads = grad(loss, leaves, seed, create_graph=True) if leaves else ()
+        for leaf, g in zip(leaves, grads, strict=True):
+            if g is not None:
+                self.leaf[id(leaf)] = g
+
+    def of(self, item: Item) -> Tensor | None:
+        """The gradient with respect to an item."""
+        if item.leaf is not None:
+            return self.leaf.get(id(item.leaf))
+        return self.cotangent.get((item.number, item.slot))
+
+
+def _origin_key(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        value = value.origin or value
+    if isinstance(value, Output):
+        return value.node.number, value.slot
+    if isinstance(value, Node):
+        return value.number, 0
+    return id(value)
+
+
+class _Formula:
+    """A gradient's formula, read off the gradient graph down to other gradients and values of the forward graph."""
+
+    def __init__(self, graph: Graph, record: _Record, uses: dict[Item, list[Item]]) -> None:
+        self.record = record
+        self.values: dict[Any, Item] = {}
+        for item in record.graph.items:
+            self.values[id(item.leaf) if item.leaf is not None else (item.number, item.slot)] = item
+        self.behind: dict[Item, Item] = {}
+        for item in record.graph.items:
+            self.behind[item] = self.behind[item.inputs[0]] if item.foldable and item.inputs and item not in uses else item
+        self.gradients: dict[Any, Item] = {}
+        self.seed_key = _origin_key(record.seed)
+        for item in graph.items:
+            g = record.of(item)
+            if g is not None:
+                self.gradients[_origin_key(g)] = item
+
+    def of(self, item: Item, users: list[Item]) -> tuple[str, list[Item]]:
+        """The formula of the gradient of an item, and the forward values in it."""
+        g = self.record.of(item)
+        assert g is not None
+        self.used: dict[Item, None] = {}
+        self.item, self.users, self.budget = item, users, 40
+        if g is self.record.seed:
+            return "1", []
+        text, _ = self._write(g.origin if g.origin is not None else g, True)
+        return text, list(self.used)
+
+    def _write(self, source: Any, top: bool = False) -> tuple[str, int]:
+        """Text and how tightly it binds: 1 sum, 2 product, 3 power, 4 a word."""
+        self.budget -= 1
+        if self.budget < 0:
+            return "…", 4
+        if isinstance(source, (int, float)):
+            return number(source), 4
+        key = _origin_key(source)
+        if not top and key == self.seed_key:
+            return "ḡ", 4
+        if not top and key in self.gradients:
+            owner = self.gradients[key]
+            several = len(set(self.users)) > 1 and owner.name
+            return (f"∂L/∂{clean(owner.name, 12)}" if several else "ḡ"), 4
+        value = self.values.get(key)
+        if value is not None:
+            value = self.behind[value]
+            self.used[value] = None
+            if value.name:
+                return clean(value.name, 12), 4
+            return ("y" if value in self.users else "x"), 4
+        if isinstance(source, Output):
+            text, _ = self._write(source.node.inputs[0])
+            return f"{source.node.primitive.name}({text})", 4
+        if isinstance(source, Node):
+            return self._node(source)
+        if isinstance(source, Variable):
+            data = source._data
+            if source is self.record.seed:
+                return "ḡ", 4
+            for item in self.record.graph.items:
+                if item.leaf is not None and item.shape[::-1] == data.shape and np.may_share_memory(item.leaf._data, data):
+                    self.used[item] = None
+                    return f"{clean(item.name, 12) or 'x'}{'ᵀ' if item.shape != data.shape else ''}", 3
+            if data.size and bool((data == data.flat[0]).all()):
+                return number(data.flat[0]), 4
+            return (clean(getattr(source, "name", None) or "", 12) or "constant"), 4
+        return "constant", 4
+
+    def _node(self, node: Node) -> tuple[str, int]:
+        op = node.primitive.name
+        if op == "multiply" and node.inputs[0] is node.inputs[1]:
+            return f"{self._bracketed(node.inputs[0], 4)}²", 3
+        if op in ("add", "subtract"):
+            return (f"{self._bracketed(node.inputs[0], 1)} {'+' if op == 'add' else '−'} "
+                    f"{self._bracketed(node.inputs[1], 1 if op == 'add' else 2)}"), 1
+        if op in ("multiply", "divide"):
+            return (f"{self._bracketed(node.inputs[0], 2)} {'·' if op == 'multiply' else '/'} "
+                    f"{self._bracketed(node.inputs[1], 2 if op == 'multiply' else 3)}"), 2
+        if op == "matmul":
+            return f"{self._bracketed(node.inputs[0], 3)} {self._bracketed(node.inputs[1], 3)}", 2
+        if op == "negative":
+            return f"−{self._bracketed(node.inputs[0], 2)}", 1
+        if op in ("swapaxes", "transpose"):
+            return f"{self._bracketed(node.inputs[0], 4)}ᵀ", 3
+        if op in ("reshape", "cast", "broadcast_to", "unstack", "split"):
+            return self._write(node.inputs[0])
+        if op == "unbroadcast":
+            return f"Σ {self._bracketed(node.inputs[0], 3)}", 2
+        if op == "constant_power":
+            b = node.metadata.get("b")
+            return f"{self._bracketed(node.inputs[0], 4)}{'²' if b == 2 else f'^{number(b)}'}", 3
+        name = {"sigmoid": "σ"}.get(op, op)
+        inner = [self._write(source)[0] for source in node.inputs[:3]]
+        return f"{name}({', '.join(inner)})", 4
+
+    def _bracketed(self, source: Any, least: int) -> str:
+        text, binds = self._write(source)
+        return text if binds >= least else f"({text})"
+
+
+def _draw(graph: Graph, record: _Record, title: str) -> Picture:
+    picture = Picture(title)
+    uses = graph.consumers()
+    formulas = _Formula(graph, record, uses)
+    items = graph.items
+    position = {item: i for i, item in enumerate(items)}
+    forward = {item: item_box(item, item.name, graph.mixed_dtypes) for item in items}
+    backward: dict[Item, Box] = {}
+    saved: dict[Item, list[Item]] = {}
+    for item in items:
+        g = record.of(item)
+        if g is None:
+            continue
+        text, used = formulas.of(item, uses[item])
+        name = clean(item.name, 16) or ("L" if item.output else item.symbol)
+        if len(text) > FORMULA:
+            text = text[:FORMULA - 1] + "…"
+        size = float(np.linalg.norm(g._data))
+        kind = "gradient" if item.kind == "parameter" else "backward"
+        backward[item] = Box(kind, (f"∂L/∂{name} = {text}", f"{shape_text(item.shape)}  {norm(size)}"),
+                             f"gradient of {item.name or item.op}\n‖grad‖ = {number(size)}")
+        saved[item] = [value for value in used if value in position]
+    widths = [max(forward[i].w, backward[i].w if i in backward else 0.0) for i in items]
+    edges = [(position[s], position[i]) for i in items for s in i.inputs]
+    layout = arrange(widths, edges)
+    heights = [0.0] * layout.depth
+    for i, item in enumerate(items):
+        tall = max(forward[item].h, backward[item].h if item in backward else 0.0)
+        heights[layout.layer[i]] = max(heights[layout.layer[i]], tall)
+    tops, y = [], 26.0
+    for height in heights:
+        tops.append(y)
+        y += height + BETWEEN
+    shift = layout.width + 64.0
+    for i, item in enumerate(items):
+        box = forward[item]
+        box.x, box.y = layout.x[i], tops[layout.layer[i]] + heights[layout.layer[i]] / 2
+        picture.boxes.append(box)
+        if item in backward:
+            backward[item].x, backward[item].y = box.x + shift, box.y
+            picture.boxes.append(backward[item])
+    _clusters(picture, forward, backward)
+    bottoms = [t + h for t, h in zip(tops, heights, strict=True)]
+    _halves(picture, items, edges, forward, backward, layout.bends, layout.layer, tops, bottoms, shift, layout.order)
+    for item, values in saved.items():
+        for value in values:
+            if value in backward or value.kind != "op":
+                _saved(picture, forward[value], backward[item], value)
+    for item in graph.outputs:
+        if item in backward:
+            a, b = forward[item], backward[item]
+            bend: list[Point] = [(a.right, a.y), (a.right + 30, a.y), (b.left - 30, b.y), (b.left, b.y)]
+            picture.edges.append(Edge(a, b, bend, "", "", "backward()", ((a.right + b.left) / 2, a.y - 8)))
+    return picture
+
+
+def _halves(picture: Picture, items: list[Item], edges: list[tuple[int, int]], forward: dict[Item, Box],
+            backward: dict[Item, Box], bends: dict[int, list[tuple[int, float]]], layer: list[int], tops: list[float],
+            bottoms: list[float], shift: float, order: list[list[int]]) -> None:
+    incoming: dict[int, list[tuple[float, int]]] = {}
+    for e, (a, b) in enumerate(edges):
+        incoming.setdefault(b, []).append((forward[items[a]].x, e))
+    place = {e: k for come in incoming.values() for k, (_, e) in enumerate(sorted(come))}
+    for e, (a, b) in enumerate(edges):
+        count = len(incoming[b])
+        for boxes, dx, style in ((forward, 0.0, ""), (backward, shift, "backward")):
+            if items[a] not in boxes or items[b] not in boxes:
+                continue
+            source, target = boxes[items[a]], boxes[items[b]]
+            start, end = port(source, 0.0, top=False), port(target, spread(count, target)[place[e]], top=True)
+            way: list[Point] = []
+            for at, x in bends.get(e, ()):
+                way += [(x + dx, tops[at] - 2), (x + dx, bottoms[at] + 2)]
+            near = [boxes[items[i]] for at in range(layer[a], layer[b] + 1) for i in order[at] if items[i] in boxes]
+            path = straight(start, end, near, (source, target)) or connect(start, end, way, bottoms[layer[a]], tops[layer[b]])
+            if style:
+                picture.edges.append(Edge(target, source, path[::-1], style))
+            else:
+                picture.edges.append(Edge(source, target, path))
+
+
+def _saved(picture: Picture, value: Box, gradient: Box, item: Item) -> None:
+    dx = (gradient.left - value.right) * 0.4
+    path: list[Point] = [(value.right, value.y), (value.right + dx, value.y), (gradient.left - dx, gradient.y),
+                         (gradient.left, gradient.y)]
+    picture.edges.append(Edge(value, gradient, path, "saved", tooltip=f"saved {clean(item.name or item.symbol)}"))
+
+
+def _clusters(picture: Picture, forward: dict[Item, Box], backward: dict[Item, Box]) -> None:
+    for name, boxes, kind in (("forward", list(forward.values()), "cluster"),
+                              ("backward (itself differentiable)", list(backward.values()), "cluster backward")):
+        if boxes:
+            every = [*forward.values(), *backward.values()]
+            picture.clusters.append(Cluster(name, min(b.left for b in boxes) - 12, min(b.top for b in every) - 24,
+                                            max(b.right for b in boxes) + 12, max(b.bottom for b in every) + 12, boxes, kind))
