@@ -50,7 +50,7 @@ class Primitive:
     """
 
     # __dict__ holds __doc__, which cannot be a slot
-    __slots__ = ("__dict__", "forward", "keeps", "keeps_nothing", "keeps_output", "name", "outputs", "rules",
+    __slots__ = ("__dict__", "forward", "keeps", "keeps_everything", "keeps_nothing", "keeps_output", "name", "outputs", "rules",
                  "variadic")
 
     def __init__(self, name: str, forward: Callable[..., Any], rules: Iterable[Rule | None] = (), *,
@@ -70,6 +70,7 @@ class Primitive:
         else:
             self.keeps = tuple(any(p[i + 1] for p in read if i + 1 < len(p)) for i in range(len(self.rules)))
         self.keeps_nothing = not any(self.keeps)
+        self.keeps_everything = all(self.keeps)
 
     def __call__(self, *args: Any, **metadata: Any) -> Any:
         return _apply(self, args, metadata)

@@ -69,31 +69,26 @@ def apply(primitive: Primitive, args: tuple[Any, ...], metadata: dict[str, Any] 
     state = LOCAL.state
     node = None
     if primitive.outputs:
-        y = [np.asarray(v) for v in y]
+        y = [v if type(v) is np.ndarray else np.asarray(v) for v in y]
     elif type(y) is not np.ndarray:
         y = np.asarray(y)
     if traced and state.recording and primitive.rules:
-        if primitive.keeps_nothing:
-            arguments = inputs = tuple(inputs)  # type: ignore[assignment]
-        else:
+        sources = arguments = tuple(inputs)
+        if not primitive.keeps_nothing:
             if raw_array:
                 values = [_own(v) if v is i else v for v, i in zip(values, inputs, strict=True)]
-            if primitive.variadic:
-                arguments = tuple(values)
-            else:
-                arguments = tuple([v if kept else i for v, i, kept in zip(values, inputs, primitive.keeps,
-                                                                          strict=True)])
-            inputs = tuple(inputs)  # type: ignore[assignment]
+            arguments = tuple(values) if primitive.keeps_everything else tuple(
+                [v if kept else i for v, i, kept in zip(values, inputs, primitive.keeps, strict=True)])
+        shape: Any
+        dtype: Any
         if primitive.outputs:
-            node = Node(next_number(), primitive, inputs, arguments, metadata,  # type: ignore[arg-type]
-                        y if primitive.keeps_output else None, [v.shape for v in y], [v.dtype for v in y],
-                        state.scope)
+            shape, dtype = [v.shape for v in y], [v.dtype for v in y]
         else:
-            node = Node(next_number(), primitive, inputs, arguments, metadata,  # type: ignore[arg-type]
-                        y if primitive.keeps_output else None, y.shape, y.dtype, state.scope)
-    if state.watchers:
-        for watcher in state.watchers:
-            watcher("forward", primitive, node, values, y)
+            shape, dtype = y.shape, y.dtype
+        node = Node(next_number(), primitive, sources, arguments, metadata, y if primitive.keeps_output else None,
+                    shape, dtype, state.scope)
+    for watcher in state.watchers:
+        watcher("forward", primitive, node, values, y)
     if primitive.outputs:
         return [handle(v, None if node is None else Output(node, k)) for k, v in enumerate(y)]
     out = _new(Tensor)

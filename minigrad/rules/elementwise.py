@@ -223,6 +223,10 @@ constant(np.sign, np.floor, np.ceil, np.rint, np.trunc, np.round, np.floor_divid
 # ---------------------------------------------------------------------------------------------------------------
 
 
+# As an array, which NumPy computes with at once; a Python number is converted at every call.
+HALF = np.array(0.5, np.float32)
+
+
 @primitive(lambda g, y, x: g * (y * (1 - y)))
 def sigmoid(x: Array) -> Array:
     """1 / (1 + exp(-x)), without overflow.
@@ -232,10 +236,10 @@ def sigmoid(x: Array) -> Array:
     """
     x = np.asarray(x)
     if x.dtype == np.float32:
-        y = np.asarray(np.multiply(x, 0.5))
-        np.tanh(y, out=y)
-        np.multiply(y, 0.5, out=y)
-        return np.add(y, 0.5, out=y)
+        y = np.asarray(np.multiply(x, HALF))
+        np.tanh(y, y)
+        np.multiply(y, HALF, y)
+        return np.add(y, HALF, y)
     with np.errstate(over="ignore"):
         return 1.0 / (1.0 + np.exp(-x))
 
