@@ -134,7 +134,7 @@ def _encode(tree: Any, arrays: list[Array], where: str, depth: int) -> Any:
         tree = tree.bit_generator.state
     if isinstance(tree, Tensor):
         tree = tree.data
-    if isinstance(tree, (np.ndarray, np.generic)) and not isinstance(tree, (float, str)):  # np.float64, np.str_
+    if isinstance(tree, (np.ndarray, np.generic)) and not isinstance(tree, (float, str)):  # np.float64, .str_
         arrays.append(_plain(tree, where))
         return {"array": len(arrays) - 1}
     if tree is None or isinstance(tree, (bool, str)):

@@ -19,13 +19,12 @@ Array = NDArray[Any]
 
 
 def global_norm(parameters: Parameters) -> float:
-    """√(Σ g²) over all entries of all gradients, computed in float64; parameters without a gradient count as
-    0.
+    """√(Σ g²) over all entries of all gradients, in float64; parameters without a gradient count as 0.
 
     Raises:
         FloatingPointError: a gradient is not finite; the message names its parameter.
     """
-    scale, norm = _norm([g for _, g in _gradients(parameters)])
+    scale, norm = _norm(trainable(parameters))
     return scale * norm
 
 
@@ -46,11 +45,14 @@ def clip_grad_norm(parameters: Parameters, max_norm: float) -> float:
     """
     if not max_norm > 0:
         raise ValueError(f"max_norm is above 0, got {max_norm!r}.")
-    found = _gradients(parameters)
-    scale, norm = _norm([g for _, g in found])
+    found = trainable(parameters)
+    scale, norm = _norm(found)
     factor = max_norm / scale / (norm + 1e-6 / scale)
     if factor < 1:
-        for p, g in found:
+        for p in found:
+            g = p._grad
+            if g is None:
+                continue
             if factor > np.finfo(g.dtype).tiny:
                 p._grad = np.asarray(g * factor)
             else:  # too small a number for this dtype, though the products are not
@@ -68,39 +70,48 @@ def clip_grad_value(parameters: Parameters, limit: float) -> None:
     """
     if not limit > 0:
         raise ValueError(f"the limit is above 0, got {limit!r}.")
-    for p, g in _gradients(parameters):
-        p._grad = np.asarray(np.clip(g, -limit, limit))
+    found = trainable(parameters)
+    _largest(found)
+    for p in found:
+        if p._grad is not None:
+            p._grad = np.asarray(np.clip(p._grad, -limit, limit))
 
 
-def _gradients(parameters: Parameters) -> list[tuple[Tensor, Array]]:
-    """Parameters and their gradients, all of them finite."""
-    found = []
-    for k, p in enumerate(trainable(parameters)):
+def _norm(parameters: list[Tensor]) -> tuple[float, float]:
+    """(s, n) such that s·n is the norm. The scale s is 1 unless squares leave the range of float64."""
+    gradients = [p._grad for p in parameters if p._grad is not None]
+    with np.errstate(over="ignore", invalid="ignore"):
+        total = sum(_sum_of_squares(g) for g in gradients)
+    if 1e-200 < total < math.inf:
+        return 1.0, math.sqrt(total)
+    scale = _largest(parameters)
+    if scale == 0:
+        return 1.0, 0.0
+    return scale, math.sqrt(sum(_sum_of_squares(g.astype(np.float64) / scale) for g in gradients))
+
+
+def _sum_of_squares(g: Array) -> float:
+    """Σ g² in float64, in pieces that stay in the cache."""
+    flat, total = g.ravel(), 0.0
+    for start in range(0, flat.size, 2**14):
+        x = flat[start:start + 2**14].astype(np.float64, copy=False)
+        total += float(x @ x)
+    return total
+
+
+def _largest(parameters: list[Tensor]) -> float:
+    """The largest absolute value in all gradients, which are checked to be finite."""
+    largest = 0.0
+    for k, p in enumerate(parameters):
         g = p._grad
-        if g is None:
+        if g is None or not g.size:
             continue
-        if not math.isfinite(_largest(g)):
+        top = max(float(np.max(g)), -float(np.min(g)))
+        if not math.isfinite(top):
             name = f" {p.name!r}" if p.name else ""
             bad = f"{int(np.isnan(g).sum())} NaN and {int(np.isinf(g).sum())} infinite entries of {g.size}"
             raise FloatingPointError(
                 f"the gradient of parameter {k}{name} of shape {p.shape} has {bad}; no gradient was changed. "
                 "Skip this step with optimiser.zero_grad(), or find the cause with mg.anomaly_mode().")
-        found.append((p, g))
-    return found
-
-
-def _largest(g: Array) -> float:
-    """The largest absolute value, NaN if there is one."""
-    return max(float(np.max(g)), -float(np.min(g))) if g.size else 0.0
-
-
-def _norm(gradients: list[Array]) -> tuple[float, float]:
-    """(s, n) such that s·n is the norm. The scale s is 1 unless squares would leave the range of float64."""
-    largest = max(map(_largest, gradients), default=0.0)
-    scale = 1.0 if largest == 0 or 1e-100 < largest < 1e100 else largest
-    total = 0.0
-    for g in gradients:
-        x = g.ravel().astype(np.float64, copy=False)
-        x = x if scale == 1 else x / scale
-        total += float(x @ x)
-    return scale, math.sqrt(total)
+        largest = max(largest, top)
+    return largest
