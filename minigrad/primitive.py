@@ -45,6 +45,8 @@ class Primitive:
             `rule(g, y, k, arrays, **metadata)` gives the cotangent of argument k; `arrays` is the tuple of all.
         variadic: the number of arguments is not fixed (`stack`, `concatenate`).
         outputs: the forward returns a list of arrays (`split`, `unstack`); `g` and `y` are then lists too.
+        joint: a single rule `rule(g, y, *arrays, **metadata)` gives the list of all arguments' cotangents at once, None
+            where there is none; `y` is whatever the node keeps as its output (a compiled scan).
         keeps: per argument, whether some rule reads its value; a bool for all where variadic.
         keeps_output: whether some rule reads the value of the output.
     """
@@ -54,12 +56,13 @@ class Primitive:
                  "variadic")
 
     def __init__(self, name: str, forward: Callable[..., Any], rules: Iterable[Rule | None] = (), *,
-                 variadic: bool = False, outputs: bool = False, doc: str | None = None) -> None:
+                 variadic: bool = False, outputs: bool = False, joint: bool = False, doc: str | None = None) -> None:
         self.name = name
         self.forward = forward
         self.rules = tuple(rules)
         self.variadic = variadic
         self.outputs = outputs
+        self.joint = joint
         self.__doc__ = doc or getattr(forward, "__doc__", None)
         read = [values_read(r) for r in self.rules if r is not None]
         self.keeps_output = any(positions[0] for positions in read)

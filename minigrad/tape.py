@@ -30,6 +30,10 @@ class GraphError(RuntimeError):
     """A graph was used in a way that cannot give a right gradient. The message shows the line to write instead."""
 
 
+class Untraceable(Exception):
+    """What was computed depends on values, so that one traced step does not stand for all. The message says why."""
+
+
 # ---------------------------------------------------------------------------------------------------------------
 # Recording: what each thread remembers while it computes
 # ---------------------------------------------------------------------------------------------------------------
@@ -71,12 +75,18 @@ Watcher = Callable[[str, Primitive, "Node | None", Sequence[Any], Any], None]
 
 
 class State:
-    """What one thread remembers while recording: whether to record, the scope, and who is watching."""
+    """What one thread remembers while recording: whether to record, the scope, and who is watching.
 
-    __slots__ = ("recording", "scope", "watchers")
+    While `tracing`, operations without derivatives are recorded too, and values must not be read. `compiled` is how
+    scans run that do not say it themselves.
+    """
+
+    __slots__ = ("compiled", "recording", "scope", "tracing", "watchers")
 
     def __init__(self) -> None:
         self.recording = True
+        self.tracing = False
+        self.compiled: bool | str = False
         self.scope: Scope | None = None
         self.watchers: tuple[Watcher, ...] = ()
 
@@ -351,7 +361,8 @@ def leading_to(nodes: Sequence[Node], wanted: Iterable[Origin | Variable]) -> se
     """Of `nodes` (in order of creation), those through which a gradient reaches one of `wanted`, and `wanted`."""
     on_path: set[Node | Variable] = {w.node if isinstance(w, Output) else w for w in wanted}
     for node in nodes:
-        if any(source in on_path for source in node_sources(node)):
+        # a trace also holds operations without derivatives
+        if node.primitive.rules and any(source in on_path for source in node_sources(node)):
             on_path.add(node)
     return on_path
 
@@ -460,6 +471,7 @@ def backpropagate(seeds: Sequence[tuple[Origin | Variable, Any]], wanted: Sequen
         for watcher in watchers:
             watcher("backward", primitive, node, node.arguments, g)
         y, arguments = _values(node, outputs, handle) if create_graph else (node.output, node.arguments)
+        joint = primitive.rules[0](g, y, *arguments, **node.metadata) if primitive.joint else None  # type: ignore[misc]
         for k, source in enumerate(node.inputs):
             kind = type(source)
             if kind is Node or kind is Output:
@@ -475,7 +487,9 @@ def backpropagate(seeds: Sequence[tuple[Origin | Variable, Any]], wanted: Sequen
                 continue
             if keep is not None and (source.node if kind is Output else source) not in keep:
                 continue
-            if primitive.variadic:
+            if joint is not None:
+                contribution = joint[k]
+            elif primitive.variadic:
                 contribution = primitive.rules[0](g, y, k, arguments, **node.metadata)  # type: ignore[misc]
             else:
                 rule = primitive.rules[k]
@@ -524,7 +538,7 @@ def _values(node: Node, outputs: dict[Node, dict[int, Output]], handle: Callable
     """The output and the arguments of a node as Tensors that are on the tape, where their values were kept."""
     assert node.arguments is not None
     y: Any = node.output
-    if y is not None:
+    if y is not None and not node.primitive.joint:
         if node.primitive.outputs:
             used = outputs.get(node, {})
             y = [handle(v, used.get(k) or Output(node, k)) for k, v in enumerate(y)]

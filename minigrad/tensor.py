@@ -23,6 +23,7 @@ from .tape import (
     Origin,
     Output,
     Tape,
+    Untraceable,
     Variable,
     backpropagate,
     describe,
@@ -72,7 +73,7 @@ def apply(primitive: Primitive, args: tuple[Any, ...], metadata: dict[str, Any] 
         y = [v if type(v) is np.ndarray else np.asarray(v) for v in y]
     elif type(y) is not np.ndarray:
         y = np.asarray(y)
-    if traced and state.recording and primitive.rules:
+    if traced and state.recording and (primitive.rules or state.tracing):
         sources = arguments = tuple(inputs)
         if not primitive.keeps_nothing:
             if raw_array:
@@ -150,6 +151,7 @@ class Tensor(Variable):
     @property
     def data(self) -> Array:
         """The value: a read-only view. To change it, use `assign`."""
+        self._reading("data")
         view = self._data.view()
         view.flags.writeable = False
         return view
@@ -242,23 +244,33 @@ class Tensor(Variable):
 
     def detach(self) -> Tensor:
         """A constant with the same value: the gradient stops here."""
+        if self._requires_grad and LOCAL.state.tracing:
+            return apply(_DETACH, (self,))  # type: ignore[no-any-return]
         out = handle(self._data, None)
         out._name = self.name
         return out
 
     def item(self) -> float | int | bool:
         """The value of a one-element Tensor as a Python number."""
+        self._reading("item()")
         return self._data.item()
 
     def numpy(self) -> Array:
         """The value as a new, writeable array."""
+        self._reading("numpy()")
         return self._data.copy()
+
+    def _reading(self, how: str) -> None:
+        """Called wherever a value leaves the tape: a trace that is to stand for all time steps cannot go on."""
+        if self._requires_grad and LOCAL.state.tracing:
+            raise Untraceable(f"the step reads values of {_me(self)} ({how}), so its course may depend on them")
 
     def astype(self, dtype: Any) -> Tensor:
         """This value with another dtype. Between floating dtypes the gradient flows, cast back."""
         from .accumulate import cast as cast_  # a primitive, not a type
 
         if np.dtype(dtype).kind != "f":
+            self._reading(f"astype({np.dtype(dtype)})")
             return handle(self._data.astype(dtype), None)
         return apply(cast_, (self,), {"dtype": np.dtype(dtype)})  # type: ignore[no-any-return]
 
@@ -320,6 +332,7 @@ class Tensor(Variable):
             raise
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        self._reading("NumPy")
         if self._requires_grad:
             raise TypeError(f"NumPy asked for the plain array of {_me(self)}, which would cut the graph silently. If the value "
                             "alone is wanted write t.data; to join Tensors write mg.stack([...]).")
@@ -328,6 +341,7 @@ class Tensor(Variable):
         return self._data.astype(dtype or self.dtype)
 
     def _no_number(self, kind: str) -> None:
+        self._reading(f"{kind}()")
         if self._requires_grad:
             raise TypeError(f"{kind}(t) would cut the graph silently: this is {_me(self)}. For its value as a Python "
                             "number write t.item().")
@@ -345,6 +359,7 @@ class Tensor(Variable):
         return self._data.__index__()  # type: ignore[no-any-return]
 
     def __bool__(self) -> bool:
+        self._reading("bool()")
         return bool(self._data)
 
     def __len__(self) -> int:
@@ -358,6 +373,7 @@ class Tensor(Variable):
         return iter(_numpy(np.unstack)(self)) if len(self) else iter(())
 
     def __contains__(self, item: Any) -> bool:
+        self._reading("in")
         return bool((self._data == getattr(item, "_data", item)).any())
 
     def __getitem__(self, index: Any) -> Tensor:
@@ -579,6 +595,9 @@ class Tensor(Variable):
 
 _new = Tensor.__new__
 connect(apply)
+
+# What detach() records in a trace, where a plain constant would hold one time step's values.
+_DETACH = Primitive("detach", np.asarray)
 
 
 def _numpy(function: Callable[..., Any]) -> Callable[..., Tensor]:

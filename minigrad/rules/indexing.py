@@ -80,6 +80,8 @@ def plain_index(index: Any) -> Any:
         return tuple(plain_index(i) for i in index)
     if index is None or index is ... or isinstance(index, slice) or type(index) is int:
         return index
+    if hasattr(index, "_reading"):
+        index._reading("as an index")
     array = np.array(getattr(index, "_data", index))
     if array.dtype.kind == "f" and array.size == 0:
         array = array.astype(np.intp)

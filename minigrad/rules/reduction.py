@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..primitive import constant, implements, primitive
+from ..primitive import Primitive, constant, implements, primitive
 
 Array = NDArray[Any]
 Axis = int | tuple[int, ...] | None
@@ -182,13 +182,19 @@ def prod(a: Any, axis: Axis = None, *, keepdims: bool = False) -> Any:
 # ---------------------------------------------------------------------------------------------------------------
 
 
-def evenly(y: Any, x: Any, axis: Axis) -> Any:
-    """For each entry its share of the extremum's gradient: 1 / ties for the tied, 0 for the others. A constant."""
+def _shares(x: Array, y: Array, *, axis: Axis) -> Array:
     # in float64: the number of ties may be more than a float16 can hold
-    x, y = getattr(x, "_data", x), getattr(y, "_data", y)
     extremum = spread(y, x.shape, axis)
     tied = (x == extremum) | ((x != x) & (extremum != extremum))
     return (tied / np.maximum(np.sum(tied, axis=axis, keepdims=True), 1)).astype(x.dtype)
+
+
+_evenly = Primitive("evenly", _shares)
+
+
+def evenly(y: Any, x: Any, axis: Axis) -> Any:
+    """For each entry its share of the extremum's gradient: 1 / ties for the tied, 0 for the others. A constant."""
+    return _evenly(x, y, axis=axis)
 
 
 @primitive(lambda g, y, x, *, axis, keepdims: spread(g, x.shape, axis) * evenly(y, x, axis))

@@ -1,0 +1,11 @@
+"""The compiled form of a scan: the loop over time derived from the tape of one of its steps.
+
+    trace          one step, run on placeholders, becomes a program
+    program        what a program is; printing one, and running one with Tensors
+    differentiate  the program of the step's gradient, from the rule table
+    passes         rewrites of programs, each a function
+    lower          where every value lives, what is computed before, in and after the loop
+    numpy_backend  the lowered loops as Python source over NumPy, without an allocation in the loop
+    numba_backend  the same loops with elementwise work fused into kernels (optional)
+    run            the compiled scan: one node on the tape of whoever called it
+"""
