@@ -4,8 +4,8 @@
         loss.backward()
     mg.draw(loss, gradients=gradients)
 
-`backward` keeps the gradients of leaves only. The recorder sees every cotangent pass and keeps one number of each,
-under the number of its node, so it holds no array and no graph.
+`backward` keeps the gradients of leaves only. The recorder sees every cotangent pass and keeps one number
+of each, under the number of its node, so it holds no array and no graph.
 """
 
 from __future__ import annotations
@@ -50,8 +50,9 @@ class Gradients:
         """Note the gradient of a leaf that was not added to its `.grad`."""
         self._leaves[id(leaf)] = (ref(leaf), _norm(g))
 
-    def watch(self, phase: str, primitive: Primitive, node: Node | None, arguments: Sequence[Any],
-              g: Any) -> None:
+    def watch(
+        self, phase: str, primitive: Primitive, node: Node | None, arguments: Sequence[Any], g: Any
+    ) -> None:
         """See a cotangent pass; a watcher for `minigrad.tape.watching`."""
         if phase != "backward" or node is None:
             return
@@ -73,6 +74,7 @@ class record_gradients:
         self._watching.__enter__()
         return self._gradients
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
-                 trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._watching.__exit__(kind, error, trace)

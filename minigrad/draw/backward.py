@@ -1,7 +1,8 @@
 """The backward view: each value beside its gradient, and the formula by which the gradient is made.
 
-The gradient graph is made for the picture, by the same rules that a second derivative would use; nothing is added to
-any `.grad`. Every gradient stands on the row of its value, so the two halves read alike.
+The gradient graph is made for the picture, by the same rules that a second derivative would use;
+nothing is added to any `.grad`. Every gradient stands on the row of its value, so the two halves read
+alike.
 """
 
 from __future__ import annotations
@@ -42,13 +43,17 @@ class _Record:
     def __init__(self, loss: Tensor) -> None:
         recorded = tape(loss)
         if any(node.freed for node in recorded.nodes):
-            raise GraphError("the backward view computes the gradients again, and this graph was already freed. Draw before "
-                             "loss.backward(), or write loss.backward(retain_graph=True).")
+            raise GraphError(
+                "the backward view computes the gradients again, and this graph was already freed. "
+                "Draw before loss.backward(), or write loss.backward(retain_graph=True)."
+            )
         self.graph: Graph = graph_of(recorded)
         self.cotangent: dict[tuple[int, int], Tensor] = {}
         self.leaf: dict[int, Tensor] = {}
 
-        def watch(phase: str, primitive: Primitive, node: Node | None, arguments: Sequence[Any], g: Any) -> None:
+        def watch(
+            phase: str, primitive: Primitive, node: Node | None, arguments: Sequence[Any], g: Any
+        ) -> None:
             if phase == "backward" and node is not None:
                 for slot, part in enumerate(g if primitive.outputs else [g]):
                     self.cotangent[node.number, slot] = part
@@ -81,7 +86,8 @@ def _origin_key(value: Any) -> Any:
 
 
 class _Formula:
-    """A gradient's formula, read off the gradient graph down to other gradients and values of the forward graph."""
+    """A gradient's formula, read off the gradient graph down to other gradients and values of the forward
+    graph."""
 
     def __init__(self, graph: Graph, record: _Record, uses: dict[Item, list[Item]]) -> None:
         self.record = record
@@ -90,7 +96,9 @@ class _Formula:
             self.values[id(item.leaf) if item.leaf is not None else (item.number, item.slot)] = item
         self.behind: dict[Item, Item] = {}
         for item in record.graph.items:
-            self.behind[item] = self.behind[item.inputs[0]] if item.foldable and item.inputs and item not in uses else item
+            self.behind[item] = (
+                self.behind[item.inputs[0]] if item.foldable and item.inputs and item not in uses else item
+            )
         self.gradients: dict[Any, Item] = {}
         self.seed_key = _origin_key(record.seed)
         for item in graph.items:
@@ -106,6 +114,8 @@ class _Formula:
         self.item, self.users, self.budget = item, users, 40
         if g is self.record.seed:
             return "1", []
+        if any(_origin_key(self.record.of(user)) == _origin_key(g) for user in users):
+            return "ḡ", []
         text, _ = self._write(g.origin if g.origin is not None else g, True)
         return text, list(self.used)
 
@@ -140,7 +150,11 @@ class _Formula:
             if source is self.record.seed:
                 return "ḡ", 4
             for item in self.record.graph.items:
-                if item.leaf is not None and item.shape[::-1] == data.shape and np.may_share_memory(item.leaf._data, data):
+                if (
+                    item.leaf is not None
+                    and item.shape[::-1] == data.shape
+                    and np.may_share_memory(item.leaf._data, data)
+                ):
                     self.used[item] = None
                     return f"{clean(item.name, 12) or 'x'}{'ᵀ' if item.shape != data.shape else ''}", 3
             if data.size and bool((data == data.flat[0]).all()):
@@ -153,11 +167,15 @@ class _Formula:
         if op == "multiply" and node.inputs[0] is node.inputs[1]:
             return f"{self._bracketed(node.inputs[0], 4)}²", 3
         if op in ("add", "subtract"):
-            return (f"{self._bracketed(node.inputs[0], 1)} {'+' if op == 'add' else '−'} "
-                    f"{self._bracketed(node.inputs[1], 1 if op == 'add' else 2)}"), 1
+            return (
+                f"{self._bracketed(node.inputs[0], 1)} {'+' if op == 'add' else '−'} "
+                f"{self._bracketed(node.inputs[1], 1 if op == 'add' else 2)}"
+            ), 1
         if op in ("multiply", "divide"):
-            return (f"{self._bracketed(node.inputs[0], 2)} {'·' if op == 'multiply' else '/'} "
-                    f"{self._bracketed(node.inputs[1], 2 if op == 'multiply' else 3)}"), 2
+            return (
+                f"{self._bracketed(node.inputs[0], 2)} {'·' if op == 'multiply' else '/'} "
+                f"{self._bracketed(node.inputs[1], 2 if op == 'multiply' else 3)}"
+            ), 2
         if op == "matmul":
             return f"{self._bracketed(node.inputs[0], 3)} {self._bracketed(node.inputs[1], 3)}", 2
         if op == "negative":
@@ -196,11 +214,14 @@ def _draw(graph: Graph, record: _Record, title: str) -> Picture:
         text, used = formulas.of(item, uses[item])
         name = clean(item.name, 16) or ("L" if item.output else item.symbol)
         if len(text) > FORMULA:
-            text = text[:FORMULA - 1] + "…"
+            text = text[: FORMULA - 1] + "…"
         size = float(np.linalg.norm(g._data))
         kind = "gradient" if item.kind == "parameter" else "backward"
-        backward[item] = Box(kind, (f"∂L/∂{name} = {text}", f"{shape_text(item.shape)}  {norm(size)}"),
-                             f"gradient of {item.name or item.op}\n‖grad‖ = {number(size)}")
+        backward[item] = Box(
+            kind,
+            (f"∂L/∂{name} = {text}", f"{shape_text(item.shape)}  {norm(size)}"),
+            f"gradient of {item.name or item.op}\n‖grad‖ = {number(size)}",
+        )
         saved[item] = [value for value in used if value in position]
     widths = [max(forward[i].w, backward[i].w if i in backward else 0.0) for i in items]
     edges = [(position[s], position[i]) for i in items for s in i.inputs]
@@ -223,7 +244,19 @@ def _draw(graph: Graph, record: _Record, title: str) -> Picture:
             picture.boxes.append(backward[item])
     _clusters(picture, forward, backward)
     bottoms = [t + h for t, h in zip(tops, heights, strict=True)]
-    _halves(picture, items, edges, forward, backward, layout.bends, layout.layer, tops, bottoms, shift, layout.order)
+    _halves(
+        picture,
+        items,
+        edges,
+        forward,
+        backward,
+        layout.bends,
+        layout.layer,
+        tops,
+        bottoms,
+        shift,
+        layout.order,
+    )
     for item, values in saved.items():
         for value in values:
             if value in backward or value.kind != "op":
@@ -236,9 +269,19 @@ def _draw(graph: Graph, record: _Record, title: str) -> Picture:
     return picture
 
 
-def _halves(picture: Picture, items: list[Item], edges: list[tuple[int, int]], forward: dict[Item, Box],
-            backward: dict[Item, Box], bends: dict[int, list[tuple[int, float]]], layer: list[int], tops: list[float],
-            bottoms: list[float], shift: float, order: list[list[int]]) -> None:
+def _halves(
+    picture: Picture,
+    items: list[Item],
+    edges: list[tuple[int, int]],
+    forward: dict[Item, Box],
+    backward: dict[Item, Box],
+    bends: dict[int, list[tuple[int, float]]],
+    layer: list[int],
+    tops: list[float],
+    bottoms: list[float],
+    shift: float,
+    order: list[list[int]],
+) -> None:
     incoming: dict[int, list[tuple[float, int]]] = {}
     for e, (a, b) in enumerate(edges):
         incoming.setdefault(b, []).append((forward[items[a]].x, e))
@@ -253,8 +296,15 @@ def _halves(picture: Picture, items: list[Item], edges: list[tuple[int, int]], f
             way: list[Point] = []
             for at, x in bends.get(e, ()):
                 way += [(x + dx, tops[at] - 2), (x + dx, bottoms[at] + 2)]
-            near = [boxes[items[i]] for at in range(layer[a], layer[b] + 1) for i in order[at] if items[i] in boxes]
-            path = straight(start, end, near, (source, target)) or connect(start, end, way, bottoms[layer[a]], tops[layer[b]])
+            near = [
+                boxes[items[i]]
+                for at in range(layer[a], layer[b] + 1)
+                for i in order[at]
+                if items[i] in boxes
+            ]
+            path = straight(start, end, near, (source, target)) or connect(
+                start, end, way, bottoms[layer[a]], tops[layer[b]]
+            )
             if style:
                 picture.edges.append(Edge(target, source, path[::-1], style))
             else:
@@ -263,15 +313,32 @@ def _halves(picture: Picture, items: list[Item], edges: list[tuple[int, int]], f
 
 def _saved(picture: Picture, value: Box, gradient: Box, item: Item) -> None:
     dx = (gradient.left - value.right) * 0.4
-    path: list[Point] = [(value.right, value.y), (value.right + dx, value.y), (gradient.left - dx, gradient.y),
-                         (gradient.left, gradient.y)]
-    picture.edges.append(Edge(value, gradient, path, "saved", tooltip=f"saved {clean(item.name or item.symbol)}"))
+    path: list[Point] = [
+        (value.right, value.y),
+        (value.right + dx, value.y),
+        (gradient.left - dx, gradient.y),
+        (gradient.left, gradient.y),
+    ]
+    picture.edges.append(
+        Edge(value, gradient, path, "saved", tooltip=f"saved {clean(item.name or item.symbol)}")
+    )
 
 
 def _clusters(picture: Picture, forward: dict[Item, Box], backward: dict[Item, Box]) -> None:
-    for name, boxes, kind in (("forward", list(forward.values()), "cluster"),
-                              ("backward (itself differentiable)", list(backward.values()), "cluster backward")):
+    for name, boxes, kind in (
+        ("forward", list(forward.values()), "cluster"),
+        ("backward (itself differentiable)", list(backward.values()), "cluster backward"),
+    ):
         if boxes:
             every = [*forward.values(), *backward.values()]
-            picture.clusters.append(Cluster(name, min(b.left for b in boxes) - 12, min(b.top for b in every) - 24,
-                                            max(b.right for b in boxes) + 12, max(b.bottom for b in every) + 12, boxes, kind))
+            picture.clusters.append(
+                Cluster(
+                    name,
+                    min(b.left for b in boxes) - 12,
+                    min(b.top for b in every) - 24,
+                    max(b.right for b in boxes) + 12,
+                    max(b.bottom for b in every) + 12,
+                    boxes,
+                    kind,
+                )
+            )

@@ -1,7 +1,8 @@
 """The modules view and the rolled view: many values drawn as one box.
 
-Both sort the items into groups and draw the graph of groups. In the modules view a group is a call of a module; in
-the rolled view it is everything that repeats: the steps of a run, the output layer of each step, the inputs of all.
+Both sort the items into groups and draw the graph of groups. In the modules view a group is a call of a
+module; in the rolled view it is everything that repeats: the steps of a run, the output layer of each
+step, the inputs of all.
 """
 
 from __future__ import annotations
@@ -76,31 +77,25 @@ def draw_rolled(found: Analysis, title: str) -> Picture:
     for (user, k), run in initial.items():
         if user is not None and k < len(user.inputs) and user.inputs[k].kind in ("input", "constant"):
             starts[user.inputs[k]] = run
+    around = {outer for step in steps for outer in scope_chain(step.parent, cache)}
+    names = {item: key for run in found.runs for column in run.columns for key, item in column.items()}
     for item in found.graph.items:
         home = found.place.get(item)
         if home is None:
             chain = scope_chain(item.scope, cache) if item.kind == "op" else ()
-            labelled = [s for s in chain if s.label and not _around_a_run(s, steps)]
+            labelled = [s for s in chain if s.label and s not in around]
             keys[item] = ("start", starts[item]) if item in starts else labelled[0] if labelled else item
         elif item in found.position:
             keys[item] = home[0]
         else:
             run, e = home
-            name = next(key for key, other in run.columns[e].items() if other is item)
-            chain = [s for s in scope_chain(item.scope, cache) if s.label and s not in steps] if item.kind == "op" else []
-            chain = [s for s in chain if not _around_a_run(s, steps)]
-            keys[item] = ("each", run, chain[0].label, chain[0].name) if chain else ("each", run, name)
+            name = names[item]
+            chain = scope_chain(item.scope, cache) if item.kind == "op" else ()
+            labelled = [s for s in chain if s.label and s not in steps and s not in around]
+            keys[item] = (
+                ("each", run, labelled[0].label, labelled[0].name) if labelled else ("each", run, name)
+            )
     return _draw(found, title, _gather_sources(found, keys), horizontal=True)
-
-
-def _around_a_run(scope: Scope, steps: set[Scope]) -> bool:
-    for step in steps:
-        outer = step.parent
-        while outer is not None:
-            if outer is scope:
-                return True
-            outer = outer.parent
-    return False
 
 
 def _gather_sources(found: Analysis, keys: dict[Item, Hashable]) -> dict[Item, Hashable]:
@@ -108,15 +103,20 @@ def _gather_sources(found: Analysis, keys: dict[Item, Hashable]) -> dict[Item, H
     users: dict[Item, set[Hashable]] = {}
     for item in found.graph.items:
         for source in item.inputs:
-            users.setdefault(source, set()).add(keys[item])
+            if source.kind != "op":
+                users.setdefault(source, set()).add(keys[item])
     result = dict(keys)
     data: dict[tuple[str, Hashable], list[Item]] = {}
     for item in found.graph.items:
-        group = users.get(item, set())
-        if item.output or len(group) == 0 or not (isinstance(keys[item], Item) or _is_parameters(keys[item])):
+        group = users.get(item)
+        if item.output or not group or not (isinstance(keys[item], Item) or _is_parameters(keys[item])):
             continue
         if item.kind == "parameter":
-            result[item] = ("parameters", *sorted(group, key=id)) if len(group) > 1 else ("parameters", next(iter(group)))
+            result[item] = (
+                ("parameters", *sorted(group, key=id))
+                if len(group) > 1
+                else ("parameters", next(iter(group)))
+            )
         elif item.kind in ("input", "mask", "constant") and len(group) == 1:
             data.setdefault((item.kind, next(iter(group))), []).append(item)
     for (kind, group_key), items in data.items():
@@ -149,9 +149,9 @@ def _merge_loose(found: Analysis, keys: dict[Item, Hashable]) -> dict[Item, Hash
     return result
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# -----------------------------------------------------------------------------------------------------------
 # The graph of groups
-# ---------------------------------------------------------------------------------------------------------------
+# -----------------------------------------------------------------------------------------------------------
 
 
 def _draw(found: Analysis, title: str, keys: dict[Item, Hashable], horizontal: bool) -> Picture:
@@ -196,7 +196,11 @@ def _draw(found: Analysis, title: str, keys: dict[Item, Hashable], horizontal: b
             _loop(found, picture, group, size[group])
     for a, b in back:
         if a is not b and a.box is not None and b.box is not None:
-            ends = [(a.box.right, a.box.y), (max(a.box.right, b.box.right) + 22, (a.box.y + b.box.y) / 2), (b.box.right, b.box.y)]
+            ends = [
+                (a.box.right, a.box.y),
+                (max(a.box.right, b.box.right) + 22, (a.box.y + b.box.y) / 2),
+                (b.box.right, b.box.y),
+            ]
             curve: list[Point] = [ends[0], (ends[1][0], ends[0][1]), (ends[1][0], ends[2][1]), ends[2]]
             picture.edges.append(Edge(a.box, b.box, curve, "dashed", tooltip="back to an earlier call"))
     return picture
@@ -204,7 +208,7 @@ def _draw(found: Analysis, title: str, keys: dict[Item, Hashable], horizontal: b
 
 def _topological(groups: list[Group]) -> list[Group]:
     """Inputs before users where there is no cycle; in a cycle, the one that begins first."""
-    waiting = {group: 0 for group in groups}
+    waiting = dict.fromkeys(groups, 0)
     for group in groups:
         for user in group.feeds:
             if user is not group:
@@ -234,14 +238,20 @@ def _group_box(found: Analysis, group: Group) -> Box:
     if group.run is not None:
         run = group.run
         per = sum(item.kind == "op" for item in run.columns[run.pattern].values() if item in found.position)
-        shapes = [f"{clean(state.name, 20)} {shape_text(item.shape)}" for state in run.states
-                  if (item := run.bodies[run.pattern][state.source]) is not None]
-        lines = (cell_title(run, run.pattern), f"{per} ops per step, {len(items)} in all",
-                 *([f"carries {', '.join(shapes)}"] if shapes else []))
+        shapes = [
+            f"{clean(state.name, 20)} {shape_text(item.shape)}"
+            for state in run.states
+            if (item := run.bodies[run.pattern][state.source]) is not None
+        ]
+        lines = (
+            cell_title(run, run.pattern),
+            f"{per} ops per step, {len(items)} in all",
+            *([f"carries {', '.join(shapes)}"] if shapes else []),
+        )
         return Box("named", lines, f"{run.title}: {run.steps} steps")
     if isinstance(key, tuple) and key and key[0] == "parameters":
         words = [f"{clean(i.name, 24) or 'parameter'} {shape_text(i.shape)}" for i in items]
-        lines = tuple("  ".join(words[i:i + 2]) for i in range(0, min(len(words), 6), 2))
+        lines = tuple("  ".join(words[i : i + 2]) for i in range(0, min(len(words), 6), 2))
         if len(words) > 6:
             lines += (f"and {len(words) - 6} more",)
         grads = [i.grad for i in items if i.grad is not None]
@@ -251,11 +261,19 @@ def _group_box(found: Analysis, group: Group) -> Box:
     if isinstance(key, tuple) and key and key[0] == "data":
         names = list(dict.fromkeys(clean(i.name, 20) or i.kind for i in items))
         shapes = list(dict.fromkeys(shape_text(i.shape) for i in items))
-        return Box(first.kind, (", ".join(names[:3]) + (" …" if len(names) > 3 else "") + f" × {len(items)}",
-                                " ".join(shapes[:2]) + (" …" if len(shapes) > 2 else "")), f"{len(items)} of them")
+        return Box(
+            first.kind,
+            (
+                ", ".join(names[:3]) + (" …" if len(names) > 3 else "") + f" × {len(items)}",
+                " ".join(shapes[:2]) + (" …" if len(shapes) > 2 else ""),
+            ),
+            f"{len(items)} of them",
+        )
     if isinstance(key, tuple) and key and key[0] == "start":
         states = [clean(s.name, 30) or "state" for s in key[1].states]
-        return Box("constant", (" ".join(f"{s}₀" for s in states[:6]), shape_text(first.shape)), "initial states")
+        return Box(
+            "constant", (" ".join(f"{s}₀" for s in states[:6]), shape_text(first.shape)), "initial states"
+        )
     if isinstance(key, tuple) and key and key[0] == "each":
         return _each_box(found, group, key[1])
     if isinstance(key, tuple) and key and key[0] in ("calls", "all"):
@@ -263,17 +281,29 @@ def _group_box(found: Analysis, group: Group) -> Box:
         if key[0] == "calls":
             scopes = {i.scope for i in items}
             return Box("module", (clean(str(word)), f"{len(items)} ops, {len(scopes)} calls"), str(word))
-        return Box("parameter" if key[1] == "parameter" else "input" if key[1] != "op" else "op",
-                   (clean(str(word)), f"× {len(items)}"), str(word))
+        return Box(
+            "parameter" if key[1] == "parameter" else "input" if key[1] != "op" else "op",
+            (clean(str(word)), f"× {len(items)}"),
+            str(word),
+        )
     if isinstance(key, Scope):
         ops = [i for i in items if i.kind == "op"]
         out = next((i for i in reversed(ops) if i.output), ops[-1])
         kind = "output" if out.output else "module"
         title = scope_title(key)
-        return Box(kind, (title, f"{len(ops)} ops · {shape_text(out.shape)}"), f"{clean(key.path, 200)}\n{len(ops)} operations")
+        return Box(
+            kind,
+            (title, f"{len(ops)} ops · {shape_text(out.shape)}"),
+            f"{clean(key.path, 200)}\n{len(ops)} operations",
+        )
     assert isinstance(key, Item)
-    return Box(box_kind(key) if key.kind != "slice" else "input", box_lines(key, found.name(key), found.graph.mixed_dtypes),
-               tooltip(key, found.name(key)), full_kind(key), number=key.index)
+    return Box(
+        box_kind(key) if key.kind != "slice" else "input",
+        box_lines(key, found.name(key), found.graph.mixed_dtypes),
+        tooltip(key, found.name(key)),
+        full_kind(key),
+        number=key.index,
+    )
 
 
 def _each_box(found: Analysis, group: Group, run: Run) -> Box:
@@ -286,13 +316,21 @@ def _each_box(found: Analysis, group: Group, run: Run) -> Box:
         low, high = min(run.times), max(run.times)
         name = clean(names[0], 30)
         kind = "input" if first.kind == "slice" else first.kind
-        return Box(kind, (f"{name}{subscript(low)} … {name}{subscript(high)}",
-                          f"{len(group.items)} × {shape_text(first.shape)}"), "one for each step")
+        return Box(
+            kind,
+            (
+                f"{name}{subscript(low)} … {name}{subscript(high)}",
+                f"{len(group.items)} × {shape_text(first.shape)}",
+            ),
+            "one for each step",
+        )
     label = key[2] if isinstance(key, tuple) and len(key) == 4 else first.name or first.symbol
     if isinstance(key, tuple) and len(key) == 3 and first.name:
         label = f"{first.name}ₜ = {first.symbol}"
     times = {found.place[item] for item in ops}
-    return Box("named", (clean(str(label)), f"× {len(times)}"), f"{len(ops)} operations in {len(times)} steps")
+    return Box(
+        "named", (clean(str(label)), f"× {len(times)}"), f"{len(ops)} operations in {len(times)} steps"
+    )
 
 
 def _room(found: Analysis, group: Group) -> tuple[float, float]:
@@ -308,11 +346,17 @@ def _loop_words(found: Analysis, run: Run) -> list[str]:
     states = ", ".join(f"{clean(s.name, 20) or 'state'}ₜ" for s in run.states)
     words = [f"{states} → t + 1   (× {run.steps - 1})"]
     for state in run.states:
-        series = [item for body in run.bodies[:-1] if (item := body[state.source]) is not None and item.grad is not None]
+        series = [
+            item
+            for body in run.bodies[:-1]
+            if (item := body[state.source]) is not None and item.grad is not None
+        ]
         if series and series[0].grad is not None and series[-1].grad is not None:
             name = clean(state.name, 20) or "state"
-            words.append(f"‖∂L/∂{name}‖: {number(series[0].grad, 2)} (t = {run.times[0]}) … "
-                         f"{number(series[-1].grad, 2)} (t = {run.times[len(series) - 1]})")
+            words.append(
+                f"‖∂L/∂{name}‖: {number(series[0].grad, 2)} (t = {run.times[0]}) … "
+                f"{number(series[-1].grad, 2)} (t = {run.times[len(series) - 1]})"
+            )
     return words[:3]
 
 
@@ -331,25 +375,44 @@ def _loop(found: Analysis, picture: Picture, group: Group, size: tuple[float, fl
         if edge.target is box:
             edge.path[-1] = (box.left, edge.path[-1][1] + dy)
             edge.path[-2] = (edge.path[-2][0], edge.path[-2][1] + dy)
-    picture.clusters.append(Cluster(f"{run.title or 'loop'} × {run.steps} time steps", left, top, right, bottom, [box],
-                                    tooltip=clean(run.scopes[0].path, 200)))
+    picture.clusters.append(
+        Cluster(
+            f"{run.title or 'loop'} × {run.steps} time steps",
+            left,
+            top,
+            right,
+            bottom,
+            [box],
+            tooltip=clean(run.scopes[0].path, 200),
+        )
+    )
     if not run.states:
         return
     words = _loop_words(found, run)
     level = ""
     state = next((s for s in run.states if s.name == "h"), run.states[-1])
-    grads = [item.grad for body in run.bodies if (item := body[state.source]) is not None and item.grad is not None]
+    grads = [
+        item.grad for body in run.bodies if (item := body[state.source]) is not None and item.grad is not None
+    ]
     if len(grads) > 1 and grads[-1]:
         level = heat_level(grads[0] / grads[-1], 3.0)
         picture.heat_title = "‖∂L/∂state‖, first relative to last step:"
     y = box.top
     path: list[Point] = [(box.x - 34, y), (box.x - 34, y - 30), (box.x + 34, y - 30), (box.x + 34, y)]
-    picture.edges.append(Edge(box, box, path, "", level or "heat-none", "\n".join(words),
-                              (box.x, y - 28 - len(words) * 6)))
+    picture.edges.append(
+        Edge(box, box, path, "", level or "heat-none", "\n".join(words), (box.x, y - 28 - len(words) * 6))
+    )
 
 
-def _arrows(picture: Picture, order: list[Group], edges: list[tuple[int, int]], bends: dict[int, list[tuple[int, float]]],
-            xs: list[float], layer: list[int], starts: list[float]) -> None:
+def _arrows(
+    picture: Picture,
+    order: list[Group],
+    edges: list[tuple[int, int]],
+    bends: dict[int, list[tuple[int, float]]],
+    xs: list[float],
+    layer: list[int],
+    starts: list[float],
+) -> None:
     incoming: dict[int, list[tuple[float, int]]] = {}
     outgoing: dict[int, list[tuple[float, int]]] = {}
     for e, (a, b) in enumerate(edges):
@@ -372,7 +435,8 @@ def _arrows(picture: Picture, order: list[Group], edges: list[tuple[int, int]], 
             way += [(x, starts[2 * at] - 2), (x, starts[2 * at + 1] + 2)]
         near = [g.box for i, g in enumerate(order) if g.box is not None and layer[a] <= layer[i] <= layer[b]]
         path = straight(begins[e], ends[e], near, (source, target)) or connect(
-            begins[e], ends[e], way, starts[2 * layer[a] + 1], starts[2 * layer[b]])
+            begins[e], ends[e], way, starts[2 * layer[a] + 1], starts[2 * layer[b]]
+        )
         rail = "rail" if source.kind == "parameter" else ""
         picture.edges.append(Edge(source, target, path, rail))
 

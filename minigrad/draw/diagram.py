@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import gc
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -43,11 +45,11 @@ class Diagram:
         theme: "light", "dark" or "auto".
     """
 
-    def __init__(self, picture: Picture, view: str, text: str, theme: str) -> None:
+    def __init__(self, picture: Picture, view: str, text: Callable[[], str], theme: str) -> None:
         self.picture = picture
         self.view = view
         self.theme = theme
-        self._text = text
+        self._listing = text
 
     @property
     def svg(self) -> str:
@@ -66,7 +68,7 @@ class Diagram:
 
     def text(self) -> str:
         """The graph as a listing, one value a line."""
-        return self._text
+        return self._listing()
 
     def save(self, path: str | Path) -> Path:
         """Write the diagram; the suffix chooses among .svg, .png, .pdf, .dot and .txt.
@@ -78,27 +80,40 @@ class Diagram:
         path = Path(path)
         kind = path.suffix.lower().lstrip(".")
         if kind not in FORMATS:
-            raise ValueError(f"a diagram is saved as {', '.join('.' + f for f in FORMATS)}, not {path.suffix or path.name!r}.")
+            raise ValueError(
+                f"a diagram is saved as {', '.join('.' + f for f in FORMATS)}, "
+                f"not {path.suffix or path.name!r}."
+            )
         if kind in ("png", "pdf"):
             path.write_bytes(render(self.dot, kind, path.with_suffix(".dot")))
         else:
-            path.write_text({"svg": lambda: self.svg, "dot": lambda: self.dot, "txt": self.text}[kind](),
-                            encoding="utf-8")
+            path.write_text(
+                {"svg": lambda: self.svg, "dot": lambda: self.dot, "txt": self.text}[kind](), encoding="utf-8"
+            )
         return path
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
         return {"image/svg+xml": self.svg, "text/plain": repr(self)}
 
     def __str__(self) -> str:
-        return self._text
+        return self.text()
 
     def __repr__(self) -> str:
         return f"<diagram: {self.picture.description or self.picture.title}>"
 
 
-def draw(outputs: Tensor | Sequence[Tensor], view: str | None = None, *, gradients: Gradients | bool | None = None,
-         theme: str = "light", title: str | None = None, steps: int = 4, depth: int | None = None, fold: bool = True,
-         legend: bool = True) -> Diagram:
+def draw(
+    outputs: Tensor | Sequence[Tensor],
+    view: str | None = None,
+    *,
+    gradients: Gradients | bool | None = None,
+    theme: str = "light",
+    title: str | None = None,
+    steps: int = 4,
+    depth: int | None = None,
+    fold: bool = True,
+    legend: bool = True,
+) -> Diagram:
     """Draw the graph behind some values.
 
         mg.draw(loss).save("loss.svg")
@@ -113,7 +128,8 @@ def draw(outputs: Tensor | Sequence[Tensor], view: str | None = None, *, gradien
     Args:
         outputs: a Tensor or several.
         view: one of the above; chosen by what is found when left out.
-        gradients: what `mg.record_gradients()` gave, or True to compute them now (before `backward`, or after one with
+        gradients: what `mg.record_gradients()` gave, or True to compute them now (before `backward`, or
+            after one with
             `retain_graph=True`); nothing is added to any `.grad`.
         theme: "light", "dark", or "auto" to follow the reader's setting (SVG only).
         title: of the picture.
@@ -143,6 +159,21 @@ def draw(outputs: Tensor | Sequence[Tensor], view: str | None = None, *, gradien
     if not wanted:
         raise ValueError("draw() needs at least one Tensor.")
     record = gradients if isinstance(gradients, Gradients) else gradients_of(wanted) if gradients else None
+    with _no_collection():
+        return _draw(wanted, record, view, theme, title, steps, depth, fold, legend)
+
+
+def _draw(
+    wanted: list[Tensor],
+    record: Gradients | None,
+    view: str | None,
+    theme: str,
+    title: str | None,
+    steps: int,
+    depth: int | None,
+    fold: bool,
+    legend: bool,
+) -> Diagram:
     graph = graph_of(tape(wanted), record)
     if not fold:
         for item in graph.items:
@@ -151,7 +182,19 @@ def draw(outputs: Tensor | Sequence[Tensor], view: str | None = None, *, gradien
     picture, view, notes = _choose(wanted, found, view, title, steps, depth)
     picture.notes += notes
     picture.description = describe(found, picture, view)
-    return Diagram(finish(picture, legend), view, listing(found, title or ""), theme)
+    return Diagram(finish(picture, legend), view, lambda: listing(found, title or ""), theme)
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Hold the garbage collector: a drawing makes many small objects, which it would walk over and over."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
 
 
 def gradients_of(outputs: Sequence[Tensor]) -> Gradients:
@@ -166,8 +209,14 @@ def gradients_of(outputs: Sequence[Tensor]) -> Gradients:
     return gradients
 
 
-def _choose(wanted: list[Tensor], found: Analysis, view: str | None, title: str | None, steps: int, depth: int | None,
-            ) -> tuple[Picture, str, list[str]]:
+def _choose(
+    wanted: list[Tensor],
+    found: Analysis,
+    view: str | None,
+    title: str | None,
+    steps: int,
+    depth: int | None,
+) -> tuple[Picture, str, list[str]]:
     """The picture in the asked view, or in the best; and what had to be said about the choice."""
     name = title or "computation graph"
     size = len(found.graph.items)
@@ -208,21 +257,34 @@ def describe(found: Analysis, picture: Picture, view: str) -> str:
     parts = []
     if view in ("unrolled", "rolled"):
         for run in found.runs:
-            how = f"unrolled over {run.steps} steps" if view == "unrolled" else f"looped over {run.steps} steps"
+            how = (
+                f"unrolled over {run.steps} steps" if view == "unrolled" else f"looped over {run.steps} steps"
+            )
             parts.append(f"{run.title or 'a loop'} {how}" + (", backwards in time" if run.reverse else ""))
     else:
-        parts.append({"ops": "computation graph", "modules": "computation graph by module",
-                      "backward": "computation graph beside its gradient graph"}[view])
+        parts.append(
+            {
+                "ops": "computation graph",
+                "modules": "computation graph by module",
+                "backward": "computation graph beside its gradient graph",
+            }[view]
+        )
     parts.append(f"{found.graph.operations} operations")
     shared = sum(item.kind == "parameter" for item in items)
     if shared:
         parts.append(f"{shared} {'shared ' if found.runs else ''}parameters")
     for run in found.runs if not found.failed else ():
         for state in run.states:
-            grads = [item.grad for body in run.bodies if (item := body[state.source]) is not None and item.grad is not None]
+            grads = [
+                item.grad
+                for body in run.bodies
+                if (item := body[state.source]) is not None and item.grad is not None
+            ]
             if len(grads) > 1:
-                parts.append(f"gradient of {clean(state.name, 30) or 'the state'} goes from {number(grads[0], 2)} at "
-                             f"t = {run.times[0]} to {number(grads[-1], 2)} at t = {run.times[-1]}")
+                parts.append(
+                    f"gradient of {clean(state.name, 30) or 'the state'} goes from {number(grads[0], 2)} at "
+                    f"t = {run.times[0]} to {number(grads[-1], 2)} at t = {run.times[-1]}"
+                )
     for item in found.graph.outputs[:3]:
         parts.append(f"output {clean(found.name(item)) or item.symbol} {shape_text(item.shape)}")
     return "; ".join([*parts, *picture.notes])

@@ -8,15 +8,23 @@ from .model import SIZE, SMALL, Box, Cluster, Edge, Picture
 from .palette import LIGHT, THEMES, Theme, heat_color, heat_width
 from .svg import ARROW, arrow
 
-_SHAPES = {"box": ("box", "filled"), "round": ("box", "filled,rounded"), "pill": ("box", "filled,rounded"),
-           "circle": ("circle", "filled"), "cylinder": ("cylinder", "filled"), "note": ("note", "filled"),
-           "double": ("box", "filled")}
+_SHAPES = {
+    "box": ("box", "filled"),
+    "round": ("box", "filled,rounded"),
+    "pill": ("box", "filled,rounded"),
+    "circle": ("circle", "filled"),
+    "cylinder": ("cylinder", "filled"),
+    "note": ("note", "filled"),
+    "double": ("box", "filled"),
+}
 
 
 def quote(text: str, longest: int = 400) -> str:
     """A DOT string that means just this text: not an escape, not HTML, not the end of the string."""
-    lines = [clean(line, longest).replace("&", "&amp;").replace("\\", "\\\\").replace('"', '\\"')
-             for line in text.split("\n")]
+    lines = [
+        clean(line, longest).replace("&", "&amp;").replace("\\", "\\\\").replace('"', '\\"')
+        for line in text.split("\n")
+    ]
     return '"' + "\\n".join(lines) + '"'
 
 
@@ -27,12 +35,16 @@ def dot(picture: Picture, theme: str = "light") -> str:
     flip = picture.height
     rows = [
         f"digraph {quote(picture.title)} {{",
-        f'  graph [bgcolor="{colors.background}", fontname="Helvetica", fontsize={SIZE:g}, outputorder=edgesfirst, pad=0.05, '
+        f'  graph [bgcolor="{colors.background}", fontname="Helvetica", fontsize={SIZE:g}, '
+        f"outputorder=edgesfirst, pad=0.05, "
         f"splines=true, tooltip={quote(picture.title)}];",
-        f'  node [fontname="Helvetica", fontsize={SIZE:g}, fontcolor="{colors.text}", margin=0, penwidth=1.1, '
+        f'  node [fontname="Helvetica", fontsize={SIZE:g}, fontcolor="{colors.text}", margin=0, '
+        f"penwidth=1.1, "
         f"fixedsize=true];",
-        f'  edge [fontname="Helvetica", fontsize={SMALL:g}, fontcolor="{colors.text}", color="{colors.edge}", '
-        f"arrowsize=0.6, penwidth=0.9];"]
+        f'  edge [fontname="Helvetica", fontsize={SMALL:g}, fontcolor="{colors.text}", '
+        f'color="{colors.edge}", '
+        f"arrowsize=0.6, penwidth=0.9];",
+    ]
     rows += [_cluster(i, c, ids, colors, flip) for i, c in enumerate(picture.clusters)]
     rows += [_node(ids[box], box, colors, flip) for box in picture.boxes]
     rows += [_edge(edge, ids, colors, flip) for edge in picture.edges]
@@ -57,13 +69,21 @@ def _node(name: str, box: Box, theme: Theme, flip: float) -> str:
     double = box.shape == "double"
     w, h = (box.w - 6, box.h - 6) if double else (box.w, box.h)
     size = f", fontsize={box.size:g}" if box.size != SIZE else ""
-    label = "\n".join(("", *box.lines)) if box.shape == "cylinder" and len(box.lines) == 1 else "\n".join(box.lines)
+    label = (
+        "\n".join(("", *box.lines))
+        if box.shape == "cylinder" and len(box.lines) == 1
+        else "\n".join(box.lines)
+    )
     if box.shape == "cylinder":
         label = "\n".join(box.lines)
-    return (f'  {name} [pos="{_point(box.x, box.y, flip)}", width={w / 72:.3f}, height={h / 72:.3f}, shape={shape}, '
-            f'style="{style}"{", peripheries=2" if double else ""}, fillcolor="{fill}", color="{stroke}"{width}{size}, '
-            f'label={quote(label)}, tooltip={quote(box.tooltip or box.lines[0] if box.lines else "")}, '
-            f'class="{box.kind}"];')
+    return (
+        f'  {name} [pos="{_point(box.x, box.y, flip)}", width={w / 72:.3f}, height={h / 72:.3f}, '
+        f"shape={shape}, "
+        f'style="{style}"{", peripheries=2" if double else ""}, fillcolor="{fill}", '
+        f'color="{stroke}"{width}{size}, '
+        f"label={quote(label)}, tooltip={quote(box.tooltip or box.lines[0] if box.lines else '')}, "
+        f'class="{box.kind}"];'
+    )
 
 
 def _edge(edge: Edge, ids: dict[Box, str], theme: Theme, flip: float) -> str:
@@ -109,9 +129,11 @@ def _cluster(number: int, cluster: Cluster, ids: dict[Box, str], theme: Theme, f
     bb = f"{_point(cluster.left, cluster.bottom, flip)},{_point(cluster.right, cluster.top, flip)}"
     at = _point(cluster.title_start + text_width(cluster.title, SIZE) * 0.46, cluster.top + 9, flip)
     members = "".join(f" {ids[box]};" for box in cluster.members)
-    return (f'  subgraph cluster_{number} {{ graph [bb="{bb}", label={quote(cluster.title)}, lp="{at}", '
-            f'style="filled,rounded", fillcolor="{fill}", color="{stroke}", fontcolor="{theme.text}", '
-            f"tooltip={quote(cluster.tooltip or cluster.title)}];{members} }}")
+    return (
+        f'  subgraph cluster_{number} {{ graph [bb="{bb}", label={quote(cluster.title)}, lp="{at}", '
+        f'style="filled,rounded", fillcolor="{fill}", color="{stroke}", fontcolor="{theme.text}", '
+        f"tooltip={quote(cluster.tooltip or cluster.title)}];{members} }}"
+    )
 
 
 def _extras(picture: Picture, theme: Theme, flip: float) -> list[str]:
@@ -120,13 +142,25 @@ def _extras(picture: Picture, theme: Theme, flip: float) -> list[str]:
 
     def text(words: str, left: float, y: float) -> None:
         w = text_width(words, SMALL)
-        rows.append(f'  l{len(rows)} [pos="{_point(left + w / 2, y, flip)}", width={w / 72:.3f}, height=0.167, '
-                    f"shape=plaintext, fontsize={SMALL:g}, label={quote(words)}];")
+        rows.append(
+            f'  l{len(rows)} [pos="{_point(left + w / 2, y, flip)}", width={w / 72:.3f}, height=0.167, '
+            f"shape=plaintext, fontsize={SMALL:g}, label={quote(words)}];"
+        )
 
-    def swatch(color: str, stroke: str, x: float, y: float, w: float, h: float, style: str = "filled",
-               shape: str = "box") -> None:
-        rows.append(f'  l{len(rows)} [pos="{_point(x + w / 2, y, flip)}", width={w / 72:.3f}, height={h / 72:.3f}, '
-                    f'shape={shape}, style="{style}", fillcolor="{color}", color="{stroke}", label=""];')
+    def swatch(
+        color: str,
+        stroke: str,
+        x: float,
+        y: float,
+        w: float,
+        h: float,
+        style: str = "filled",
+        shape: str = "box",
+    ) -> None:
+        rows.append(
+            f'  l{len(rows)} [pos="{_point(x + w / 2, y, flip)}", width={w / 72:.3f}, height={h / 72:.3f}, '
+            f'shape={shape}, style="{style}", fillcolor="{color}", color="{stroke}", label=""];'
+        )
 
     for strip in picture.strips:
         text(strip.title, strip.x - 7 - text_width(strip.title, SMALL), strip.y + 6)

@@ -11,9 +11,19 @@ MARGIN = 14.0
 SWATCH = 14.0
 
 WORDS = {
-    "input": "input", "parameter": "parameter", "op": "operation", "named": "named value", "state": "carried state",
-    "constant": "constant", "mask": "mask", "detach": "cut: no gradient passes", "output": "output",
-    "elided": "steps not drawn", "module": "module", "backward": "gradient operation", "gradient": "gradient",
+    "input": "input",
+    "parameter": "parameter",
+    "op": "operation",
+    "named": "named value",
+    "state": "carried state",
+    "constant": "constant",
+    "mask": "mask",
+    "detach": "cut: no gradient passes",
+    "output": "output",
+    "elided": "steps not drawn",
+    "module": "module",
+    "backward": "gradient operation",
+    "gradient": "gradient",
 }
 
 
@@ -54,16 +64,19 @@ def finish(picture: Picture, legend: bool = True) -> Picture:
         room = text_width(strip.title, SMALL) + text_width(strip.end, SMALL) + 2 * MARGIN + 14
         picture.width = max(picture.width, room + 200)
         strip.cell = max(min(14.0, (picture.width - room) / len(strip.levels)), 0.5)
-        strip.x = max((picture.width - strip.cell * len(strip.levels)) / 2,
-                      MARGIN + 7 + text_width(strip.title, SMALL))
+        strip.x = max(
+            (picture.width - strip.cell * len(strip.levels)) / 2, MARGIN + 7 + text_width(strip.title, SMALL)
+        )
         strip.y = picture.height + 2
         picture.height += 22
     if legend:
         picture.legend_y = picture.height + 10
         entries = legend_entries(picture)
         picture.height = max((e.y for e in entries), default=picture.height - 14) + 20
-        picture.width = max(picture.width, max((e.x + text_width(e.text, SMALL) for e in entries if e.kind == "text"),
-                                               default=0.0) + MARGIN)
+        picture.width = max(
+            picture.width,
+            max((e.x + text_width(e.text, SMALL) for e in entries if e.kind == "text"), default=0.0) + MARGIN,
+        )
     return picture
 
 
@@ -87,8 +100,13 @@ def legend_entries(picture: Picture) -> list[LegendEntry]:
     groups: list[list[tuple[str, str]]] = [[(kind, WORDS[kind])] for kind in WORDS if kind in present]
     if picture.heat_title:
         exponent = {3.0: "³", 6.0: "⁶"}.get(picture.heat_span, "")
-        groups.append([("text", f"{picture.heat_title} 10⁻{exponent}"),
-                       *(("heat", f"heat{i:+d}") for i in (-12, -8, -4, 0, 4, 8, 12)), ("text", f" 10{exponent}")])
+        groups.append(
+            [
+                ("text", f"{picture.heat_title} 10⁻{exponent}"),
+                *(("heat", f"heat{i:+d}") for i in (-12, -8, -4, 0, 4, 8, 12)),
+                ("text", f" 10{exponent}"),
+            ]
+        )
     rows: list[list[tuple[list[tuple[str, str]], float]]] = [[]]
     room = max(picture.width, 300.0) - 2 * MARGIN
     used = 0.0

@@ -31,8 +31,8 @@ def spread(count: int, box: Box) -> list[float]:
 def connect(source: Point, target: Point, bends: Sequence[Point], leave: float, enter: float) -> list[Point]:
     """An arrow's path: straight where it can be, flowing through the bends of a long way.
 
-    `leave` and `enter` are the y where the source's layer ends and the target's begins: between boxes of a layer an
-    arrow runs vertically, so that it does not touch its neighbours.
+    `leave` and `enter` are the y where the source's layer ends and the target's begins: between boxes of
+    a layer an arrow runs vertically, so that it does not touch its neighbours.
     """
     points = [source]
     if abs(leave - source[1]) > 3:
@@ -46,7 +46,9 @@ def connect(source: Point, target: Point, bends: Sequence[Point], leave: float, 
     return flowing(points)
 
 
-def straight(a: Point, b: Point, boxes: Sequence[Box], ends: tuple[Box, Box], margin: float = 4.0) -> list[Point] | None:
+def straight(
+    a: Point, b: Point, boxes: Sequence[Box], ends: tuple[Box, Box], margin: float = 4.0
+) -> list[Point] | None:
     """A straight arrow from `a` to `b`, unless it touches one of the boxes or is too flat to read."""
     if abs(b[0] - a[0]) > 3.5 * abs(b[1] - a[1]):
         return None
@@ -94,8 +96,8 @@ def pack(wishes: Sequence[tuple[float, float]], gap: float = COLUMN_GAP) -> list
 def rails(picture: Picture, uses: Sequence[tuple[Box, list[Tap]]], left: float) -> None:
     """Put parameter boxes into a column left of `left`, and run a rail from each to all its uses.
 
-    Each parameter has its own trunk, so that rails never lie on each other; the trunk nearest to the picture belongs
-    to the outermost rail.
+    Each parameter has its own trunk, so that rails never lie on each other; the trunk nearest to the
+    picture belongs to the outermost rail.
     """
     order = sorted(uses, key=lambda u: (sum(t.rail for t in u[1]) / len(u[1]), u[0].number))
     if not order:
@@ -114,7 +116,9 @@ def rails(picture: Picture, uses: Sequence[tuple[Box, list[Tap]]], left: float) 
             if tap.rail not in farthest or tap.at[0] > farthest[tap.rail].at[0]:
                 farthest[tap.rail] = tap
         for tap in taps:
-            path = rounded([(box.right, box.y), (x, box.y), (x, tap.rail), (tap.at[0], tap.rail), tap.at], 3.0)
+            path = rounded(
+                [(box.right, box.y), (x, box.y), (x, tap.rail), (tap.at[0], tap.rail), tap.at], 3.0
+            )
             edge = Edge(box, tap.box, path, "rail")
             if farthest[tap.rail] is not tap:
                 edge.drawn = line([(tap.at[0], tap.rail), tap.at])

@@ -1,12 +1,14 @@
 """From the tape to the items a picture talks about: values with a kind, a name, inputs and a gradient.
 
-Slices, reshapes, transposes and casts are marked as foldable; `fold` hands their consumers what is behind them.
+Slices, reshapes, transposes and casts are marked as foldable; `fold` hands their consumers what is
+behind them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -15,8 +17,9 @@ from ..probe import Gradients
 from ..tape import Node, Output, Scope, Tape, Variable
 from .labels import CIRCLES, SYMBOLS, clean, norm, number, shape_text
 
-FOLDABLE = frozenset({"reshape", "transpose", "swapaxes", "moveaxis", "broadcast_to", "cast", "split", "unstack",
-                      "positive"})
+FOLDABLE = frozenset(
+    {"reshape", "transpose", "swapaxes", "moveaxis", "broadcast_to", "cast", "split", "unstack", "positive"}
+)
 
 # Metadata that is itself data, and worth a box of its own.
 DATA = {"targets": "target", "index": "ids"}
@@ -52,7 +55,7 @@ class Item:
     foldable: bool = False
     grad: float | None = None
     output: bool = False
-    detail: str = ""
+    metadata: dict[str, Any] | None = None
     leaf: Variable | None = None
 
     def __repr__(self) -> str:
@@ -91,24 +94,44 @@ def graph_of(tape: Tape, gradients: Gradients | None = None) -> Graph:
     def leaf(variable: Variable) -> Item:
         found = made.get(id(variable))
         if found is None:
+            name = str(getattr(variable, "name", None) or "")
             if variable._requires_grad:
-                kind = "parameter"
-                g = variable._grad if gradients is None else None
-                known = gradients.of_leaf(variable) if gradients is not None else None
-                if known is None and variable._grad is not None:
-                    g = variable._grad
-                grad = known if known is not None else None if g is None else float(np.linalg.norm(g))
+                kind, grad = "parameter", gradients.of_leaf(variable) if gradients is not None else None
+                g = getattr(variable, "grad", None)
+                if grad is None and g is not None:
+                    grad = float(np.linalg.norm(g))
             else:
-                kind, grad = _kind_of_data(variable._data, variable._name or ""), None
-            found = made[id(variable)] = add(Item(0, kind, "", _mask_text(variable._data) if kind == "mask" else "",
-                                                  variable._name or "", variable.shape, str(variable.dtype), None,
-                                                  grad=grad, leaf=variable))
+                kind, grad = _kind_of_data(variable._data, name), None
+            found = made[id(variable)] = add(
+                Item(
+                    0,
+                    kind,
+                    "",
+                    _mask_text(variable._data) if kind == "mask" else "",
+                    name,
+                    variable.shape,
+                    _dtype(variable.dtype),
+                    None,
+                    grad=grad,
+                    leaf=variable,
+                )
+            )
         return found
 
     def data(array: Any, name: str) -> Item:
         kind = _kind_of_data(array, name)
-        return add(Item(0, kind, "", _mask_text(array) if kind == "mask" else "", name, array.shape, str(array.dtype),
-                        None))
+        return add(
+            Item(
+                0,
+                kind,
+                "",
+                _mask_text(array) if kind == "mask" else "",
+                name,
+                array.shape,
+                _dtype(array.dtype),
+                None,
+            )
+        )
 
     for node in tape.nodes:
         inputs: list[Item] = []
@@ -119,7 +142,7 @@ def graph_of(tape: Tape, gradients: Gradients | None = None) -> Graph:
             elif isinstance(source, Node):
                 inputs.append(made[source])
             elif isinstance(source, Variable):
-                if source.shape == () and not source._requires_grad and not source._name:
+                if source.shape == () and not source._requires_grad and not getattr(source, "name", None):
                     texts.append((k, number(source._data)))
                 else:
                     inputs.append(leaf(source))
@@ -132,18 +155,46 @@ def graph_of(tape: Tape, gradients: Gradients | None = None) -> Graph:
                 inputs.append(data(value, DATA[key]))
         op = node.primitive.name
         foldable = op in FOLDABLE or (op == "getitem" and _is_basic(node.metadata.get("index")))
-        detail = ", ".join(f"{k}={clean(_plain(v), 40)}" for k, v in node.metadata.items()
-                           if not isinstance(v, np.ndarray))
-        symbol = _symbol(op, node.metadata, texts)
+        symbol = _symbol(op, node.metadata, texts) if texts or node.metadata else SYMBOLS.get(op, op)
         if node.primitive.outputs:
             for slot, output in sorted(tape.outputs(node).items()):
-                made[node, slot] = add(Item(0, "op", op, symbol, output.name or "", output.shape, str(output.dtype),
-                                            node.scope, list(inputs), node.number, slot, foldable and not output.name,
-                                            norms.get((node.number, slot)), detail=detail))
+                made[node, slot] = add(
+                    Item(
+                        0,
+                        "op",
+                        op,
+                        symbol,
+                        output.name or "",
+                        output.shape,
+                        _dtype(output.dtype),
+                        node.scope,
+                        list(inputs),
+                        node.number,
+                        slot,
+                        foldable and not output.name,
+                        norms.get((node.number, slot)),
+                        metadata=node.metadata,
+                    )
+                )
         else:
-            made[node] = add(Item(0, "op", op, symbol, node.name or "", node.shape, str(node.dtype), node.scope, inputs,
-                                  node.number, 0, foldable and not node.name, norms.get((node.number, 0)),
-                                  detail=detail))
+            made[node] = add(
+                Item(
+                    0,
+                    "op",
+                    op,
+                    symbol,
+                    node.name or "",
+                    node.shape,
+                    _dtype(node.dtype),
+                    node.scope,
+                    inputs,
+                    node.number,
+                    0,
+                    foldable and not node.name,
+                    norms.get((node.number, 0)),
+                    metadata=node.metadata,
+                )
+            )
     outputs = []
     for root in tape.roots:
         if isinstance(root, Output):
@@ -159,7 +210,8 @@ def graph_of(tape: Tape, gradients: Gradients | None = None) -> Graph:
 
 
 def fold(graph: Graph, keep: Callable[[Item], bool] = lambda item: False) -> Graph:
-    """The graph without foldable items, except those that `keep` says; what nobody uses any more is left out."""
+    """The graph without foldable items, except those that `keep` says; what nobody uses any more is left
+    out."""
     behind: dict[Item, Item] = {}
     rest: list[Item] = []
     for item in graph.items:
@@ -172,7 +224,15 @@ def fold(graph: Graph, keep: Callable[[Item], bool] = lambda item: False) -> Gra
     for item in reversed(rest):
         if item in wanted:
             wanted.update(item.inputs)
-    return Graph([item for item in rest if item in wanted], graph.outputs, graph.operations, graph.mixed_dtypes)
+    return Graph(
+        [item for item in rest if item in wanted], graph.outputs, graph.operations, graph.mixed_dtypes
+    )
+
+
+@cache
+def _dtype(dtype: Any) -> str:
+    """str(dtype), which NumPy takes its time for."""
+    return str(dtype)
 
 
 def _is_basic(index: Any) -> bool:
@@ -217,15 +277,17 @@ def _symbol(op: str, metadata: dict[str, Any], texts: Iterable[tuple[int, str]])
     symbol = SYMBOLS.get(op, op)
     for k, text in texts:
         if symbol[:1] in CIRCLES or op in ("power", "greater", "less", "equal"):
-            symbol = f"{text} {symbol}" if k == 0 and op in ("subtract", "divide", "power") else f"{symbol} {text}"
+            symbol = (
+                f"{text} {symbol}" if k == 0 and op in ("subtract", "divide", "power") else f"{symbol} {text}"
+            )
         else:
             symbol = f"{symbol} {text}"
     return clean(symbol, 30)
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# -----------------------------------------------------------------------------------------------------------
 # Words for a box
-# ---------------------------------------------------------------------------------------------------------------
+# -----------------------------------------------------------------------------------------------------------
 
 
 def box_kind(item: Item) -> str:
@@ -245,8 +307,10 @@ def box_lines(item: Item, name: str, mixed: bool = False) -> tuple[str, ...]:
         first = f"{name} {shape}" if name else f"parameter {shape}"
         return (first, norm(item.grad)) if item.grad is not None else (first,)
     if item.kind == "mask":
-        return (name if name and name != "mask" else "dropout mask" if item.symbol else "mask",
-                f"{shape} {item.symbol}".strip())
+        return (
+            name if name and name != "mask" else "dropout mask" if item.symbol else "mask",
+            f"{shape} {item.symbol}".strip(),
+        )
     if item.kind in ("input", "constant"):
         return (name or item.kind, shape)
     if name:
@@ -256,11 +320,24 @@ def box_lines(item: Item, name: str, mixed: bool = False) -> tuple[str, ...]:
 
 def tooltip(item: Item, name: str = "") -> str:
     """Everything known of an item, a fact a line."""
-    what = {"parameter": "parameter", "input": "input", "constant": "constant", "mask": "mask"}.get(item.kind, item.op)
-    lines = [f"{what} → {clean(name or item.name)}" if name or item.name else what,
-             f"shape {item.shape}, {item.dtype}"]
-    if item.detail:
-        lines.append(clean(item.detail, 120))
+    what = {"parameter": "parameter", "input": "input", "constant": "constant", "mask": "mask"}.get(
+        item.kind, item.op
+    )
+    lines = [
+        f"{what} → {clean(name or item.name)}" if name or item.name else what,
+        f"shape {item.shape}, {item.dtype}",
+    ]
+    if item.metadata:
+        lines.append(
+            clean(
+                ", ".join(
+                    f"{k}={clean(_plain(v), 40)}"
+                    for k, v in item.metadata.items()
+                    if not isinstance(v, np.ndarray)
+                ),
+                120,
+            )
+        )
     if item.grad is not None:
         lines.append(f"‖∂L/∂{clean(name or item.name) or 'out'}‖ = {number(item.grad)}")
     if item.scope is not None:
@@ -270,4 +347,6 @@ def tooltip(item: Item, name: str = "") -> str:
 
 def full_kind(item: Item) -> str:
     """Shape of the box of an item where it is not that of its kind: the small circle."""
-    return "circle" if item.kind == "op" and not item.name and not item.output and item.symbol in CIRCLES else ""
+    return (
+        "circle" if item.kind == "op" and not item.name and not item.output and item.symbol in CIRCLES else ""
+    )

@@ -12,9 +12,23 @@ LONGEST = 60
 _ILLEGAL = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 SYMBOLS = {
-    "add": "+", "subtract": "−", "multiply": "×", "divide": "÷", "negative": "−", "sigmoid": "σ", "getitem": "gather",
-    "square": "x²", "sqrt": "√", "reciprocal": "1/x", "absolute": "|x|", "constant_power": "^", "power": "^",
-    "greater": ">", "less": "<", "equal": "=", "standardize": "standardise",
+    "add": "+",
+    "subtract": "−",
+    "multiply": "×",
+    "divide": "÷",
+    "negative": "−",
+    "sigmoid": "σ",
+    "getitem": "gather",
+    "square": "x²",
+    "sqrt": "√",
+    "reciprocal": "1/x",
+    "absolute": "|x|",
+    "constant_power": "^",
+    "power": "^",
+    "greater": ">",
+    "less": "<",
+    "equal": "=",
+    "standardize": "standardise",
 }
 
 # Drawn as a small circle when nothing else has to be said.
@@ -25,9 +39,11 @@ _SUBSCRIPTS = str.maketrans("0123456789+-", "₀₁₂₃₄₅₆₇₈₉₊�
 
 def clean(text: str, longest: int = LONGEST) -> str:
     """User text as it may stand in a label: no characters that XML forbids, one line, not too long."""
-    text = _ILLEGAL.sub("\N{REPLACEMENT CHARACTER}", text[:longest + 1])
+    if len(text) <= longest and text.isprintable() and text.isascii():
+        return text
+    text = _ILLEGAL.sub("\N{REPLACEMENT CHARACTER}", text[: longest + 1])
     text = " ".join(text.split()) if any(c.isspace() for c in text) else text
-    return text if len(text) <= longest else text[:longest - 1] + "…"
+    return text if len(text) <= longest else text[: longest - 1] + "…"
 
 
 def subscript(number: int) -> str:
@@ -59,15 +75,30 @@ def shape_text(shape: tuple[int, ...], dtype: str = "") -> str:
     return f"{shape} {dtype}" if dtype else str(shape)
 
 
-# ---------------------------------------------------------------------------------------------------------------
-# How wide a text is. No font is loaded: these are the advances of a wide sans-serif, so that text fits in any.
-# ---------------------------------------------------------------------------------------------------------------
+# -----------------------------------------------------------------------------------------------------------
+# How wide a text is. No font is loaded: these are the advances of a wide sans-serif, so that text fits in
+# any.
+# -----------------------------------------------------------------------------------------------------------
 
 _ADVANCES: dict[str, int] = {}
 for _advance, _characters in {
-        278: "ijl", 300: "IJ", 318: " ,.·:;'|!", 360: "f/\\", 390: "()[]tr", 400: "₀₁₂₃₄₅₆₇₈₉₊₋ₜ", 500: "-_‖“”\"", 530: "cszΣ∂",
-        580: "kFLvxyv", 612: "aeoTYPσ", 636: "bdghnpqu0123456789$?", 690: "ABCEKRSVXZ", 760: "DGHNOQUφ", 838: "w+=−×÷<>#~^…→",
-        870: "Mm%", 990: "W@m✂"}.items():
+    278: "ijl",
+    300: "IJ",
+    318: " ,.·:;'|!",
+    360: "f/\\",
+    390: "()[]tr",
+    400: "₀₁₂₃₄₅₆₇₈₉₊₋ₜ",
+    500: '-_‖“”"',
+    530: "cszΣ∂",
+    580: "kFLvxyv",
+    612: "aeoTYPσ",
+    636: "bdghnpqu0123456789$?",
+    690: "ABCEKRSVXZ",
+    760: "DGHNOQUφ",
+    838: "w+=−×÷<>#~^…→",
+    870: "Mm%",
+    990: "W@m✂",
+}.items():
     for _character in _characters:
         _ADVANCES[_character] = _advance
 

@@ -1,10 +1,12 @@
 """A layered drawing of a directed graph: layers, order within a layer, positions.
 
-The classic three steps. Layers are longest paths; edges that skip layers get a dummy in each; the order in a layer
-follows the median of the neighbours, sweep by sweep, keeping the best; then each layer is placed as near to its
-neighbours as the order and the widths allow, which is isotonic regression and needs no solver.
+The classic three steps. Layers are longest paths; edges that skip layers get a dummy in each; the order
+in a layer follows the median of the neighbours, sweep by sweep, keeping the best; then each layer is
+placed as near to its neighbours as the order and the widths allow, which is isotonic regression and
+needs no solver.
 
-The result counts layers from 0 at the sources. Whether that is up, down or sideways is the caller's choice.
+The result counts layers from 0 at the sources. Whether that is up, down or sideways is the caller's
+choice.
 """
 
 from __future__ import annotations
@@ -13,13 +15,14 @@ from bisect import bisect_right, insort
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 
-GAP = 16.0         # between boxes of a layer
-DUMMY_GAP = 9.0    # beside a passing edge
+GAP = 16.0  # between boxes of a layer
+DUMMY_GAP = 9.0  # beside a passing edge
 
 
 @dataclass(slots=True)
 class Layout:
-    """Where things are: a layer and a middle x for each node, and for each edge the x at which it passes each layer."""
+    """Where things are: a layer and a middle x for each node, and for each edge the x at which it passes
+    each layer."""
 
     layer: list[int]
     x: list[float]
@@ -33,10 +36,13 @@ class Layout:
         return max(self.layer, default=-1) + 1
 
 
-def assign_layers(count: int, edges: Sequence[tuple[int, int]], floor: Sequence[int] | None = None) -> list[int]:
+def assign_layers(
+    count: int, edges: Sequence[tuple[int, int]], floor: Sequence[int] | None = None
+) -> list[int]:
     """Longest path from the sources, then sources pulled up to just below their first consumer.
 
-    Nodes must be numbered so that edges go from lower to higher numbers. `floor[i]` is the lowest layer for node i.
+    Nodes must be numbered so that edges go from lower to higher numbers. `floor[i]` is the lowest layer
+    for node i.
     """
     layer = list(floor) if floor is not None else [0] * count
     above: list[list[int]] = [[] for _ in range(count)]
@@ -53,9 +59,16 @@ def assign_layers(count: int, edges: Sequence[tuple[int, int]], floor: Sequence[
     return layer
 
 
-def arrange(widths: Sequence[float], edges: Sequence[tuple[int, int]], *, layers: Sequence[int] | None = None,
-            pull: dict[int, float] | None = None, groups: Sequence[tuple[Hashable, ...]] | None = None,
-            gap: float = GAP, sweeps: int | None = None) -> Layout:
+def arrange(
+    widths: Sequence[float],
+    edges: Sequence[tuple[int, int]],
+    *,
+    layers: Sequence[int] | None = None,
+    pull: dict[int, float] | None = None,
+    groups: Sequence[tuple[Hashable, ...]] | None = None,
+    gap: float = GAP,
+    sweeps: int | None = None,
+) -> Layout:
     """Lay out a graph.
 
     Args:
@@ -69,7 +82,7 @@ def arrange(widths: Sequence[float], edges: Sequence[tuple[int, int]], *, layers
     """
     count = len(widths)
     layer = list(layers) if layers is not None else assign_layers(count, edges)
-    group = [tuple(g) for g in groups] if groups is not None else [()] * count
+    group: list[tuple[Hashable, ...]] = [tuple(g) for g in groups] if groups is not None else [()] * count
     size = list(widths)
     below: list[list[int]] = [[] for _ in range(count)]
     above: list[list[int]] = [[] for _ in range(count)]
@@ -97,6 +110,8 @@ def arrange(widths: Sequence[float], edges: Sequence[tuple[int, int]], *, layers
         sweeps = 24 if total < 400 else 10 if total < 3000 else 4
     rows = _order(rows, below, above, group, pull or {}, sweeps)
     x = _place(rows, below, above, size, count, gap, 12 if total < 3000 else 5)
+    if groups is not None:
+        _part_groups(rows, x, size, group, count, gap)
     left = min((x[i] - size[i] / 2 for i in range(total)), default=0.0)
     x = [v - left for v in x]
     result = Layout(layer[:count], x[:count], order=[[i for i in row if i < count] for row in rows])
@@ -114,7 +129,8 @@ def _common(a: tuple[Hashable, ...], b: tuple[Hashable, ...]) -> tuple[Hashable,
 
 
 def _first_order(total: int, below: list[list[int]], above: list[list[int]], layer: list[int]) -> list[int]:
-    """Depth first from the last nodes down, inputs from left to right: already close to planar for most networks."""
+    """Depth first from the last nodes down, inputs from left to right: already close to planar for most
+    networks."""
     seen = [False] * total
     order: list[int] = []
     roots = [n for n in range(total) if not above[n]]
@@ -135,8 +151,14 @@ def _first_order(total: int, below: list[list[int]], above: list[list[int]], lay
     return order
 
 
-def _order(rows: list[list[int]], below: list[list[int]], above: list[list[int]], group: list[tuple[Hashable, ...]],
-           pull: dict[int, float], sweeps: int) -> list[list[int]]:
+def _order(
+    rows: list[list[int]],
+    below: list[list[int]],
+    above: list[list[int]],
+    group: list[tuple[Hashable, ...]],
+    pull: dict[int, float],
+    sweeps: int,
+) -> list[list[int]]:
     grouped = any(group)
     best = [_settle(row, {n: float(i) for i, n in enumerate(row)}, group, pull, grouped) for row in rows]
     best_crossings = _crossings(best, above)
@@ -169,8 +191,13 @@ def _median(at: list[int]) -> float:
     return float(at[middle]) if len(at) % 2 else (at[middle - 1] + at[middle]) / 2
 
 
-def _settle(row: list[int], keys: dict[int, float], group: list[tuple[Hashable, ...]], pull: dict[int, float],
-            grouped: bool) -> list[int]:
+def _settle(
+    row: list[int],
+    keys: dict[int, float],
+    group: list[tuple[Hashable, ...]],
+    pull: dict[int, float],
+    grouped: bool,
+) -> list[int]:
     """A row in the order of its keys, with each group together."""
     if not grouped:
         return sorted(row, key=lambda n: (pull.get(n, 0.0), keys[n]))
@@ -201,8 +228,13 @@ def _crossings(rows: list[list[int]], above: list[list[int]]) -> int:
     return total
 
 
-def _exchange(rows: list[list[int]], below: list[list[int]], above: list[list[int]],
-              group: list[tuple[Hashable, ...]], pull: dict[int, float]) -> None:
+def _exchange(
+    rows: list[list[int]],
+    below: list[list[int]],
+    above: list[list[int]],
+    group: list[tuple[Hashable, ...]],
+    pull: dict[int, float],
+) -> None:
     """Swap neighbours while that removes crossings."""
     place = {n: i for row in rows for i, n in enumerate(row)}
 
@@ -219,7 +251,11 @@ def _exchange(rows: list[list[int]], below: list[list[int]], above: list[list[in
         for row in rows:
             for i in range(len(row) - 1):
                 a, b = row[i], row[i + 1]
-                if group[a] == group[b] and pull.get(a, 0.0) == pull.get(b, 0.0) and between(a, b) > between(b, a):
+                if (
+                    group[a] == group[b]
+                    and pull.get(a, 0.0) == pull.get(b, 0.0)
+                    and between(a, b) > between(b, a)
+                ):
                     row[i], row[i + 1] = b, a
                     place[a], place[b] = i + 1, i
                     improved = True
@@ -227,8 +263,15 @@ def _exchange(rows: list[list[int]], below: list[list[int]], above: list[list[in
             return
 
 
-def _place(rows: list[list[int]], below: list[list[int]], above: list[list[int]], size: list[float], real: int,
-           gap: float, sweeps: int) -> list[float]:
+def _place(
+    rows: list[list[int]],
+    below: list[list[int]],
+    above: list[list[int]],
+    size: list[float],
+    real: int,
+    gap: float,
+    sweeps: int,
+) -> list[float]:
     x = [0.0] * len(size)
     for row in rows:
         at = 0.0
@@ -245,11 +288,15 @@ def _place(rows: list[list[int]], below: list[list[int]], above: list[list[int]]
             row = rows[r]
             wishes, weights = [], []
             for n in row:
-                near = below[n] + above[n] if last else (below[n] if downward else above[n]) or above[n] or below[n]
+                near = (
+                    below[n] + above[n]
+                    if last
+                    else (below[n] if downward else above[n]) or above[n] or below[n]
+                )
                 top, weight = 0.0, 0.0
                 for m in near:
                     w = 8.0 if n >= real and m >= real else 2.0 if n >= real or m >= real else 1.0
-                    if not below[m] and below[n]:
+                    if not below[m] or not below[n]:
                         w = 0.1  # what only feeds gives way to what is computed
                     top += w * x[m]
                     weight += w
@@ -260,9 +307,47 @@ def _place(rows: list[list[int]], below: list[list[int]], above: list[list[int]]
     return x
 
 
-def _spaced(row: list[int], wishes: list[float], weights: list[float], size: list[float], real: int,
-            gap: float) -> list[float]:
-    """The positions nearest to the wishes (least squares) that keep the order and the gaps: isotonic regression."""
+def _part_groups(
+    rows: list[list[int]],
+    x: list[float],
+    size: list[float],
+    group: list[tuple[Hashable, ...]],
+    real: int,
+    gap: float,
+) -> None:
+    """Push boxes out of the rectangles of groups they are not in."""
+    where: dict[tuple[Hashable, ...], list[tuple[int, int]]] = {}
+    for r, row in enumerate(rows):
+        for i, n in enumerate(row):
+            if n < real:
+                for depth in range(1, len(group[n]) + 1):
+                    where.setdefault(group[n][:depth], []).append((r, i))
+    for key in sorted(where, key=len, reverse=True):
+        members = where[key]
+        nodes = [rows[r][i] for r, i in members]
+        left = min(x[n] - size[n] / 2 for n in nodes) - gap
+        right = max(x[n] + size[n] / 2 for n in nodes) + gap
+        ends: dict[int, tuple[int, int]] = {}
+        for r, i in members:
+            low, high = ends.get(r, (i, i))
+            ends[r] = min(low, i), max(high, i)
+        for r, (low, high) in ends.items():
+            row = rows[r]
+            after = next((n for n in row[high + 1 :] if n < real), None)
+            if after is not None and (push := right - (x[after] - size[after] / 2)) > 0:
+                for n in row[row.index(after) :]:
+                    x[n] += push
+            before = next((n for n in reversed(row[:low]) if n < real), None)
+            if before is not None and (push := (x[before] + size[before] / 2) - left) > 0:
+                for n in row[: row.index(before) + 1]:
+                    x[n] -= push
+
+
+def _spaced(
+    row: list[int], wishes: list[float], weights: list[float], size: list[float], real: int, gap: float
+) -> list[float]:
+    """The positions nearest to the wishes (least squares) that keep the order and the gaps: isotonic
+    regression."""
     offsets, at = [], 0.0
     for i, n in enumerate(row):
         if i:

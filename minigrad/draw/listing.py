@@ -1,4 +1,6 @@
-"""The graph as text: a program with its loops rolled up. What a screen reader reads, and what tests compare."""
+"""The graph as text: a program with its loops rolled up. What a screen reader reads, and what tests
+compare.
+"""
 
 from __future__ import annotations
 
@@ -27,10 +29,15 @@ class _Listing:
         self.inside = {item for run in self.rolled for column in run.columns for item in column.values()}
 
     def name(self, item: Item, suffix: str = "") -> str:
-        """A name for a value: unique, or with `suffix` the name that stands for it in every turn of a loop."""
+        """A name for a value: unique, or with `suffix` the name that stands for it in every turn of a
+        loop."""
         found = self.names.get((item, suffix))
         if found is None:
-            plain = item.name or ("x" if item.kind in ("slice", "input") else "") if suffix else self.found.name(item)
+            plain = (
+                item.name or ("x" if item.kind in ("slice", "input") else "")
+                if suffix
+                else self.found.name(item)
+            )
             base = clean(plain, 50) if plain else "" if item.kind == "op" else item.kind
             found = (base or f"%{next(self.numbers)}") + suffix
             k = 2
@@ -47,7 +54,12 @@ class _Listing:
 
     def lines(self) -> Iterator[str]:
         graph = self.found.graph
-        for kind, word in (("input", "input"), ("constant", "constant"), ("mask", "mask"), ("parameter", "parameter")):
+        for kind, word in (
+            ("input", "input"),
+            ("constant", "constant"),
+            ("mask", "mask"),
+            ("parameter", "parameter"),
+        ):
             for item in graph.items:
                 if item.kind == kind and item not in self.inside and not self._initial(item):
                     yield self._row(f"{word} {self.name(item)}", item, "")
@@ -70,9 +82,13 @@ class _Listing:
         yield "return " + ", ".join(self.name(item) for item in graph.outputs)
 
     def _initial(self, item: Item) -> bool:
-        return any(run.bodies[0][p] is not None and k < len(user.inputs) and user.inputs[k] is item
-                   for run in self.rolled for state in run.states for p, k in state.uses
-                   if (user := run.bodies[0][p]) is not None)
+        return any(
+            run.bodies[0][p] is not None and k < len(user.inputs) and user.inputs[k] is item
+            for run in self.rolled
+            for state in run.states
+            for p, k in state.uses
+            if (user := run.bodies[0][p]) is not None
+        )
 
     def _row(self, left: str, item: Item, operation: str, indent: str = "", grad: str = "") -> str:
         text = f"{indent}{left} = {operation}" if operation else f"{indent}{left}"
@@ -94,7 +110,11 @@ class _Listing:
                 words.append(self.name(source, "ₜ"))
             else:
                 words.append(self.outside(source) if home is not None else self.name(source))
-        symbol = item.op if item.symbol == item.op or item.op in ("getitem", "sigmoid", "standardize") else item.symbol
+        symbol = (
+            item.op
+            if item.symbol == item.op or item.op in ("getitem", "sigmoid", "standardize")
+            else item.symbol
+        )
         symbol = {"getitem": "slice" if item.kind == "slice" else "gather"}.get(symbol, symbol)
         if item.kind == "slice":
             symbol = "slice"
@@ -106,8 +126,11 @@ class _Listing:
 
     def _loop(self, run: Run) -> Iterator[str]:
         times = f"{run.times[0]} … {run.times[-1]}"
-        carried = ", ".join(f"{clean(s.name, 50) or 'state'} {shape_text(item.shape)}" for s in run.states
-                            if (item := run.bodies[run.pattern][s.source]) is not None)
+        carried = ", ".join(
+            f"{clean(s.name, 50) or 'state'} {shape_text(item.shape)}"
+            for s in run.states
+            if (item := run.bodies[run.pattern][s.source]) is not None
+        )
         yield f"for t = {times}:  # {run.title}" + (f"; carried: {carried}" if carried else "")
         column = run.columns[run.pattern]
         for key, item in sorted(column.items(), key=lambda pair: pair[1].index):

@@ -1,25 +1,37 @@
-"""What a picture is made of, with every position in it: boxes, edges, clusters. Views make it, writers read it.
+"""What a picture is made of, with every position in it: boxes, edges, clusters. Views make it, writers
+read it.
 
-Coordinates are points, y downwards. Writers add nothing and move nothing, so a picture looks the same whoever
-renders it.
+Coordinates are points, y downwards. Writers add nothing and move nothing, so a picture looks the same
+whoever renders it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from .labels import text_width
 
 Point = tuple[float, float]
 
-SIZE = 11.0   # of text in boxes
-SMALL = 9.0   # of parameters, states, the legend
-LINE = 1.22   # line height, in sizes
+SIZE = 11.0  # of text in boxes
+SMALL = 9.0  # of parameters, states, the legend
+LINE = 1.22  # line height, in sizes
 
 SHAPES = {
-    "input": "box", "parameter": "cylinder", "op": "round", "named": "round", "state": "pill", "constant": "round",
-    "mask": "note", "detach": "box", "output": "double", "elided": "box", "module": "round", "backward": "round",
+    "input": "box",
+    "parameter": "cylinder",
+    "op": "round",
+    "named": "round",
+    "state": "pill",
+    "constant": "round",
+    "mask": "note",
+    "detach": "box",
+    "output": "double",
+    "elided": "box",
+    "module": "round",
+    "backward": "round",
     "gradient": "box",
 }
 DASHES = {"constant": "1.5,2.5", "detach": "5,3", "elided": "6,4", "backward": "4,2.5"}
@@ -58,7 +70,9 @@ class Box:
             return 19.0, 19.0
         width = max((text_width(line, self.size) for line in self.lines), default=0.0)
         height = len(self.lines) * self.size * LINE
-        extra = {"cylinder": (12, 15), "double": (18, 14), "note": (14, 8), "pill": (16, 7)}.get(self.shape, (11, 7))
+        extra = {"cylinder": (12, 15), "double": (18, 14), "note": (14, 8), "pill": (16, 7)}.get(
+            self.shape, (11, 7)
+        )
         return round(width + extra[0], 1), round(height + extra[1], 1)
 
     @property
@@ -116,8 +130,8 @@ class Cluster:
     members: list[Box] = field(default_factory=list)
     kind: str = "cluster"
     tooltip: str = ""
-    aside: bool = False      # the title stands beside the upper right corner
-    to_right: bool = False   # the title ends at the right
+    aside: bool = False  # the title stands beside the upper right corner
+    to_right: bool = False  # the title ends at the right
 
     @property
     def title_start(self) -> float:
@@ -158,16 +172,20 @@ class Picture:
     legend_y: float = 0.0
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# -----------------------------------------------------------------------------------------------------------
 # Paths
-# ---------------------------------------------------------------------------------------------------------------
+# -----------------------------------------------------------------------------------------------------------
 
 
 def line(points: Sequence[Point]) -> list[Point]:
     """Straight pieces through the points."""
     path = [points[0]]
-    for (x0, y0), (x1, y1) in zip(points, points[1:], strict=False):
-        path += [(x0 + (x1 - x0) / 3, y0 + (y1 - y0) / 3), (x0 + (x1 - x0) * 2 / 3, y0 + (y1 - y0) * 2 / 3), (x1, y1)]
+    for (x0, y0), (x1, y1) in pairwise(points):
+        path += [
+            (x0 + (x1 - x0) / 3, y0 + (y1 - y0) / 3),
+            (x0 + (x1 - x0) * 2 / 3, y0 + (y1 - y0) * 2 / 3),
+            (x1, y1),
+        ]
     return path
 
 
@@ -183,15 +201,18 @@ def rounded(points: Sequence[Point], radius: float = 9.0) -> list[Point]:
     for before, corner, after in zip(kept, kept[1:], kept[2:], strict=False):
         a, b = _towards(corner, before, radius), _towards(corner, after, radius)
         path += line([path[-1], a])[1:]
-        path += [_towards(a, corner, 0.6 * _distance(a, corner), exact=True),
-                 _towards(b, corner, 0.6 * _distance(b, corner), exact=True), b]
+        path += [
+            _towards(a, corner, 0.6 * _distance(a, corner), exact=True),
+            _towards(b, corner, 0.6 * _distance(b, corner), exact=True),
+            b,
+        ]
     return path + line([path[-1], kept[-1]])[1:]
 
 
 def flowing(points: Sequence[Point], stub: float = 0.0) -> list[Point]:
     """A curve through the points that is vertical at each of them."""
     path = [points[0]]
-    for (x0, y0), (x1, y1) in zip(points, points[1:], strict=False):
+    for (x0, y0), (x1, y1) in pairwise(points):
         bend = (y1 - y0) * 0.45
         if abs(x1 - x0) < 0.5:
             path += line([(x0, y0), (x1, y1)])[1:]

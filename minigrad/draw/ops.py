@@ -8,12 +8,12 @@ from ..tape import Scope
 from .flow import RAIL_STEP, Tap, connect, port, rails, spread, straight
 from .graph import Graph, Item, box_kind, box_lines, full_kind, tooltip
 from .labels import clean
-from .layered import Layout, arrange, assign_layers
+from .layered import Layout, arrange
 from .model import Box, Cluster, Edge, Picture, Point
 
-BETWEEN = 24.0   # layers
-TITLE = 17.0     # room for the title of a cluster
-PAD = 9.0        # inside a cluster
+BETWEEN = 24.0  # layers
+TITLE = 17.0  # room for the title of a cluster
+PAD = 9.0  # inside a cluster
 
 Chain = tuple[Hashable, ...]
 
@@ -40,19 +40,25 @@ def scope_title(scope: Scope) -> str:
 
 def item_box(item: Item, name: str, mixed: bool) -> Box:
     """The box of an item."""
-    return Box(box_kind(item), box_lines(item, name, mixed), tooltip(item, name), full_kind(item), number=item.index)
+    return Box(
+        box_kind(item), box_lines(item, name, mixed), tooltip(item, name), full_kind(item), number=item.index
+    )
 
 
 def draw_ops(graph: Graph, title: str, names: Callable[[Item], str], clusters: bool = True) -> Picture:
     """Lay out all items in layers."""
     picture = Picture(title)
     uses = graph.consumers()
-    railed = [item for item in graph.items if item.kind == "parameter" and len(uses[item]) > 1 and not item.output]
+    railed = [
+        item for item in graph.items if item.kind == "parameter" and len(uses[item]) > 1 and not item.output
+    ]
     on_rail = set(railed)
     items = [item for item in graph.items if item not in on_rail]
     position = {item: i for i, item in enumerate(items)}
     boxes = {item: item_box(item, names(item), graph.mixed_dtypes) for item in items}
-    edges = [(position[source], position[item]) for item in items for source in item.inputs if source in position]
+    edges = [
+        (position[source], position[item]) for item in items for source in item.inputs if source in position
+    ]
     cache: dict[Scope | None, tuple[Scope, ...]] = {None: ()}
     chains: list[tuple[Scope, ...]] = []
     for item in items:
@@ -96,8 +102,12 @@ def _titles(layout: Layout, chains: list[tuple[Scope, ...]]) -> dict[int, float]
     return room
 
 
-def _rows(layout: Layout, boxes: list[Box], lanes: dict[int, list[Item]], titles: dict[int, float],
-          ) -> tuple[list[float], list[float]]:
+def _rows(
+    layout: Layout,
+    boxes: list[Box],
+    lanes: dict[int, list[Item]],
+    titles: dict[int, float],
+) -> tuple[list[float], list[float]]:
     heights = [0.0] * layout.depth
     for i, box in enumerate(boxes):
         heights[layout.layer[i]] = max(heights[layout.layer[i]], box.h)
@@ -106,16 +116,31 @@ def _rows(layout: Layout, boxes: list[Box], lanes: dict[int, list[Item]], titles
     tops, bottoms = [], []
     for layer, height in enumerate(heights):
         crossing = widest.get(layer, 0.0)
-        last += titles.get(layer, 0.0) + len(lanes.get(layer, ())) * RAIL_STEP + (BETWEEN if layer else 0.0) + crossing
+        last += (
+            titles.get(layer, 0.0)
+            + len(lanes.get(layer, ())) * RAIL_STEP
+            + (BETWEEN if layer else 0.0)
+            + crossing
+        )
         tops.append(last)
         last += height
         bottoms.append(last)
     return tops, bottoms
 
 
-def _edges(picture: Picture, items: list[Item], edges: list[tuple[int, int]], boxes: dict[Item, Box],
-           position: dict[Item, int], layout: Layout, tops: list[float], bottoms: list[float],
-           uses: dict[Item, list[Item]], on_rail: set[Item], lanes: dict[int, list[Item]]) -> None:
+def _edges(
+    picture: Picture,
+    items: list[Item],
+    edges: list[tuple[int, int]],
+    boxes: dict[Item, Box],
+    position: dict[Item, int],
+    layout: Layout,
+    tops: list[float],
+    bottoms: list[float],
+    uses: dict[Item, list[Item]],
+    on_rail: set[Item],
+    lanes: dict[int, list[Item]],
+) -> None:
     incoming: dict[int, list[tuple[float, int]]] = {}
     outgoing: dict[int, list[tuple[float, int]]] = {}
     for e, (a, b) in enumerate(edges):
@@ -128,10 +153,11 @@ def _edges(picture: Picture, items: list[Item], edges: list[tuple[int, int]], bo
     for i, item in enumerate(items):
         arriving = sorted(incoming.get(i, []))
         railing = [source for source in item.inputs if source in on_rail]
-        for at, (_, e) in zip(spread(len(arriving) + len(railing), boxes[item]) if arriving else [], arriving,
-                              strict=False):
+        for at, (_, e) in zip(
+            spread(len(arriving) + len(railing), boxes[item]) if arriving else [], arriving, strict=False
+        ):
             ends[e] = port(boxes[item], at, top=True)
-        rest = spread(len(arriving) + len(railing), boxes[item])[len(arriving):] if railing else []
+        rest = spread(len(arriving) + len(railing), boxes[item])[len(arriving) :] if railing else []
         for at, source in zip(rest, railing, strict=True):
             layer = layout.layer[i]
             y = tops[layer] - 9 - RAIL_STEP * lanes[layer].index(source)
@@ -141,20 +167,31 @@ def _edges(picture: Picture, items: list[Item], edges: list[tuple[int, int]], bo
         for k, (_, e) in enumerate(leaving):
             starts[e] = port(boxes[item], (k - (len(leaving) - 1) / 2) * step, top=False)
     for e, (a, b) in enumerate(edges):
-        bends = []
+        way: list[Point] = []
         for layer, x in layout.bends.get(e, ()):
-            bends += [(x, tops[layer] - 2), (x, bottoms[layer] + 2)]
-        near = [boxes[items[i]] for layer in range(layout.layer[a], layout.layer[b] + 1) for i in layout.order[layer]]
-        path = (len(near) < 200 and straight(starts[e], ends[e], near, (boxes[items[a]], boxes[items[b]]))) or connect(
-            starts[e], ends[e], bends, bottoms[layout.layer[a]], tops[layout.layer[b]])
+            way += [(x, tops[layer] - 2), (x, bottoms[layer] + 2)]
+        near = [
+            boxes[items[i]]
+            for layer in range(layout.layer[a], layout.layer[b] + 1)
+            for i in layout.order[layer]
+        ]
+        path = (
+            len(near) < 200 and straight(starts[e], ends[e], near, (boxes[items[a]], boxes[items[b]]))
+        ) or connect(starts[e], ends[e], way, bottoms[layout.layer[a]], tops[layout.layer[b]])
         picture.edges.append(Edge(boxes[items[a]], boxes[items[b]], path))
     if taps:
-        left = min(min(box.left for box in picture.boxes), min((c.left for c in picture.clusters), default=0.0))
+        left = min(
+            min(box.left for box in picture.boxes), min((c.left for c in picture.clusters), default=0.0)
+        )
         rails(picture, [(item_box(item, item.name, False), found) for item, found in taps.items()], left)
 
 
-def _clusters(items: list[Item], chains: list[tuple[Scope, ...]], boxes: dict[Item, Box], everything: list[Box],
-              ) -> list[Cluster]:
+def _clusters(
+    items: list[Item],
+    chains: list[tuple[Scope, ...]],
+    boxes: dict[Item, Box],
+    everything: list[Box],
+) -> list[Cluster]:
     """A rectangle for each scope whose members stand together; others would enclose what is not theirs."""
     members: dict[Scope, list[int]] = {}
     depth: dict[Scope, int] = {}
@@ -171,13 +208,18 @@ def _clusters(items: list[Item], chains: list[tuple[Scope, ...]], boxes: dict[It
             if inner.parent is scope:
                 left, right = min(left, c.left - 5), max(right, c.right + 5)
                 top, bottom = min(top, c.top - TITLE), max(bottom, c.bottom + 5)
-        inside[scope] = Cluster(scope_title(scope), left, top, right, bottom, own, tooltip=clean(scope.path, 200))
+        inside[scope] = Cluster(
+            scope_title(scope), left, top, right, bottom, own, tooltip=clean(scope.path, 200)
+        )
     result: list[Cluster] = []
     for scope in sorted(inside, key=lambda s: (depth[s], members[s][0])):
         c = inside[scope]
-        own = set(c.members)
-        clean_cut = not any(b.right > c.left and b.left < c.right and b.bottom > c.top and b.top < c.bottom
-                            for b in everything if b not in own)
+        mine = set(c.members)
+        clean_cut = not any(
+            b.right > c.left and b.left < c.right and b.bottom > c.top and b.top < c.bottom
+            for b in everything
+            if b not in mine
+        )
         if clean_cut and all(_nested_or_apart(c, other) for other in result):
             result.append(c)
     taken: set[Box] = set()

@@ -1,4 +1,5 @@
-"""Colours: one place for both themes. Contrast and colour blindness are checked by tests from these constants.
+"""Colours: one place for both themes. Contrast and colour blindness are checked by tests from these
+constants.
 
 Never colour alone: each kind also has a shape or a border of its own (see `shapes` in `model`).
 """
@@ -29,7 +30,10 @@ class Theme:
 
 
 LIGHT = Theme(
-    background="#FFFFFF", text="#1A1A1A", edge="#5A5A5A", rail="#B98520",
+    background="#FFFFFF",
+    text="#1A1A1A",
+    edge="#5A5A5A",
+    rail="#B98520",
     fills={
         "input": ("#B9DAF5", "#00508A"),
         "parameter": ("#FFD36B", "#7A4F00"),
@@ -47,10 +51,14 @@ LIGHT = Theme(
         "cluster": ("#F4F6F8", "#8E99A6"),
         "cluster backward": ("#F5F1FA", "#8E79B5"),
     },
-    heat=("#1F4E8C", "#3B84BF", "#757575", "#D1602F", "#A31621"))
+    heat=("#1F4E8C", "#3B84BF", "#757575", "#D1602F", "#A31621"),
+)
 
 DARK = Theme(
-    background="#11151A", text="#F2F4F7", edge="#A9B2BD", rail="#C99A3D",
+    background="#11151A",
+    text="#F2F4F7",
+    edge="#A9B2BD",
+    rail="#C99A3D",
     fills={
         "input": ("#0A4A75", "#6CBFF2"),
         "parameter": ("#6B4E00", "#F0B840"),
@@ -68,7 +76,8 @@ DARK = Theme(
         "cluster": ("#1B2129", "#4A5562"),
         "cluster backward": ("#1D1826", "#6F5C94"),
     },
-    heat=("#4C9BE0", "#8CC4EA", "#9A9A9A", "#F4A582", "#FF6655"))
+    heat=("#4C9BE0", "#8CC4EA", "#9A9A9A", "#F4A582", "#FF6655"),
+)
 
 THEMES = {"light": LIGHT, "dark": DARK}
 
@@ -77,7 +86,8 @@ LEVELS = 12
 
 
 def heat_level(ratio: float, span: float) -> str:
-    """The name of the heat of a gradient whose norm is `ratio` times the reference; `span` decades saturate."""
+    """The name of the heat of a gradient whose norm is `ratio` times the reference; `span` decades
+    saturate."""
     if ratio != ratio or ratio == math.inf:
         return "heat-nan"
     if ratio <= 0:
@@ -105,5 +115,5 @@ def heat_width(level: str) -> float:
 
 
 def _mix(a: str, b: str, share: float) -> str:
-    pairs = ((int(a[i:i + 2], 16), int(b[i:i + 2], 16)) for i in (1, 3, 5))
+    pairs = ((int(a[i : i + 2], 16), int(b[i : i + 2], 16)) for i in (1, 3, 5))
     return "#" + "".join(f"{round(x + (y - x) * share):02X}" for x, y in pairs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -23,7 +24,11 @@ def renderers() -> Iterator[tuple[str, str]]:
     chosen = os.environ.get("MINIGRAD_DOT")
     if chosen:
         yield "MINIGRAD_DOT", chosen
-    places = [os.environ.get("PATH", ""), str(Path(sys.executable).parent), sysconfig.get_path("scripts") or ""]
+    places = [
+        os.environ.get("PATH", ""),
+        str(Path(sys.executable).parent),
+        sysconfig.get_path("scripts") or "",
+    ]
     for name in ("neato", "dot"):
         found = shutil.which(name, path=os.pathsep.join(p for p in places if p))
         if found:
@@ -35,11 +40,10 @@ def renderers() -> Iterator[tuple[str, str]]:
 
 def _bundled() -> str | None:
     """The program inside the graphviz-pure wheel, if that is installed."""
-    try:
-        import graphviz_pure
-    except ImportError:
+    spec = importlib.util.find_spec("graphviz_pure")
+    if spec is None or spec.origin is None:
         return None
-    for path in sorted(Path(graphviz_pure.__file__).parent.rglob("*")):
+    for path in sorted(Path(spec.origin).parent.rglob("*")):
         if path.name in ("dot", "dot.exe", "neato", "neato.exe") and path.is_file():
             return str(path)
     return None
@@ -61,13 +65,17 @@ def render(source: str, kind: str, saved: Path) -> bytes:
         # the positions are given: neato's -n2 uses them, under whatever name the program was found
         command = [program, "-Kneato", "-n2", f"-T{kind}", *(["-Gdpi=144"] if kind == "png" else [])]
         try:
-            done = subprocess.run(command, input=source.encode(), capture_output=True, timeout=TIMEOUT, check=False)
+            done = subprocess.run(
+                command, input=source.encode(), capture_output=True, timeout=TIMEOUT, check=False
+            )
         except (OSError, subprocess.TimeoutExpired) as error:
             failures.append(f"{origin} ({program}): {error}")
             continue
         if done.returncode == 0 and done.stdout:
             return done.stdout
-        failures.append(f"{origin} ({program}): {done.stderr.decode(errors='replace').strip()[:200] or 'no output'}")
+        failures.append(
+            f"{origin} ({program}): {done.stderr.decode(errors='replace').strip()[:200] or 'no output'}"
+        )
     try:
         saved.write_text(source, encoding="utf-8")
     except OSError:
@@ -81,4 +89,5 @@ def render(source: str, kind: str, saved: Path) -> bytes:
         f"  The picture was saved as DOT text in {saved}\n"
         "  Ways to get the file: save as .svg, which needs nothing (a browser prints it to PDF);\n"
         "  install Graphviz (apt install graphviz, brew install graphviz, winget install graphviz);\n"
-        "  pip install 'minigrad-rnn[render]' (PNG only); or set MINIGRAD_DOT to a dot program.")
+        "  pip install 'minigrad-rnn[render]' (PNG only); or set MINIGRAD_DOT to a dot program."
+    )

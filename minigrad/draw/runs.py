@@ -1,8 +1,9 @@
 """What repeats: runs of time steps, found on the tape.
 
-A run is a scan, or a module that is called again with a value from its own last call. Its steps are compared item by
-item. Where they agree, one step is the pattern of all: what a step takes from the step before is the carried state,
-whatever its cell; what hangs on each step in the same way (an output layer, a loss, a mask) belongs to its column.
+A run is a scan, or a module that is called again with a value from its own last call. Its steps are
+compared item by item. Where they agree, one step is the pattern of all: what a step takes from the step
+before is the carried state, whatever its cell; what hangs on each step in the same way (an output
+layer, a loss, a mask) belongs to its column.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ SLICES = frozenset({"getitem", "unstack", "split"})
 
 @dataclass(slots=True, eq=False)
 class State:
-    """A carried value: made at position `source` of a step, used by `uses` (position, argument) of the next."""
+    """A carried value: made at position `source` of a step, used by `uses` (position, argument) of the
+    next."""
 
     source: int
     uses: list[tuple[int, int]]
@@ -39,7 +41,8 @@ class Run:
         bodies: the items of each step that belong to the pattern, by position; None where a step lacks one.
         pattern: which step is the pattern.
         states: what is carried.
-        columns: for each step, everything drawn in its column: pattern positions and what hangs on them, by key.
+        columns: for each step, everything drawn in its column: pattern positions and what hangs on them,
+            by key.
     """
 
     index: int
@@ -126,9 +129,9 @@ def analyse(graph: Graph) -> Analysis:
     return found
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# -----------------------------------------------------------------------------------------------------------
 # Which scopes are the steps of a run
-# ---------------------------------------------------------------------------------------------------------------
+# -----------------------------------------------------------------------------------------------------------
 
 
 def _find_runs(graph: Graph) -> list[Run]:
@@ -138,7 +141,9 @@ def _find_runs(graph: Graph) -> list[Run]:
         scope = item.scope
         while scope is not None and scope not in seen:
             seen.add(scope)
-            key = (scope.parent, "step") if scope.step is not None else (scope.parent, scope.name, scope.label)
+            key = (
+                (scope.parent, "step") if scope.step is not None else (scope.parent, scope.name, scope.label)
+            )
             groups.setdefault(key, []).append(scope)
             scope = scope.parent
     candidates: list[list[Scope]] = []
@@ -185,7 +190,7 @@ def _find_runs(graph: Graph) -> list[Run]:
             first[scope] = item.index
             scope = scope.parent
     outermost.sort(key=lambda c: first[c[0]])
-    runs = []
+    runs: list[Run] = []
     for scopes in outermost:
         steps = [s.step for s in scopes]
         timed = all(s is not None for s in steps)
@@ -248,7 +253,12 @@ def _slices(graph: Graph, place: dict[Item, tuple[Run, int]]) -> set[Item]:
             home = place.get(item)
             source_home = place.get(root[item])
             used_in = users[item]
-            if len(used_in) == 1 and None not in used_in and source_home is None and (home is None or home in used_in):
+            if (
+                len(used_in) == 1
+                and None not in used_in
+                and source_home is None
+                and (home is None or home in used_in)
+            ):
                 kept.add(item)
     # a slice of a slice is no new value: the outer one is kept
     for item in sorted(kept, key=lambda i: i.index):
@@ -267,9 +277,9 @@ def _slices(graph: Graph, place: dict[Item, tuple[Run, int]]) -> set[Item]:
 FOLDABLE_VIEWS = frozenset({"reshape", "swapaxes", "transpose", "cast"})
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# -----------------------------------------------------------------------------------------------------------
 # Whether the steps are alike, and what is carried
-# ---------------------------------------------------------------------------------------------------------------
+# -----------------------------------------------------------------------------------------------------------
 
 
 def _compare(run: Run, found: Analysis) -> str:
@@ -296,9 +306,7 @@ def _compare(run: Run, found: Analysis) -> str:
         if k < len(body):
             return f"step {run.times[e]} differs from step {run.times[run.pattern]}"
         run.bodies.append(matched)
-        for position, item in enumerate(matched):
-            if item is not None:
-                found.position[item] = position
+        found.position.update((item, p) for p, item in enumerate(matched) if item is not None)
     states: dict[int, State] = {}
     for e in range(1, len(steps)):
         for item in steps[e]:
@@ -309,11 +317,24 @@ def _compare(run: Run, found: Analysis) -> str:
                 if home[1] != e - 1:
                     return f"step {run.times[e]} reaches back to step {run.times[home[1]]}"
                 p = found.position[source]
-                state = states.setdefault(p, State(p, [], source.name))
+                state = states.setdefault(p, State(p, [], _state_name(source, found, run)))
                 use = (found.position[item], k)
                 if use not in state.uses:
                     state.uses.append(use)
     run.states = [states[p] for p in sorted(states)]
+    return ""
+
+
+def _state_name(item: Item, found: Analysis, run: Run) -> str:
+    """What a carried value is called; an unnamed one, as a mask leaves it, like the named value it is
+    made from."""
+    e = found.place[item][1]
+    level = [item]
+    for _ in range(4):
+        for candidate in level:
+            if candidate.name:
+                return candidate.name
+        level = [s for i in level for s in i.inputs if found.place.get(s) == (run, e)]
     return ""
 
 
@@ -361,9 +382,9 @@ def cell_title(run: Run, e: int) -> str:
     return run.title or "step"
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# -----------------------------------------------------------------------------------------------------------
 # What hangs on each step alike
-# ---------------------------------------------------------------------------------------------------------------
+# -----------------------------------------------------------------------------------------------------------
 
 
 def _sum_chains(found: Analysis) -> None:
@@ -375,8 +396,14 @@ def _sum_chains(found: Analysis) -> None:
             continue
         inputs: list[Item] = []
         for source in item.inputs:
-            inner = (source.op == "add" and source not in found.place and not source.name and len(uses[source]) == 1
-                     and source.symbol in ("+", "+ 0", "Σ") and not source.output)
+            inner = (
+                source.op == "add"
+                and source not in found.place
+                and not source.name
+                and len(uses[source]) == 1
+                and source.symbol in ("+", "+ 0", "Σ")
+                and not source.output
+            )
             if inner:
                 gone.add(source)
             inputs += source.inputs if inner else [source]
@@ -392,12 +419,14 @@ def _sum_chains(found: Analysis) -> None:
 def _columns(found: Analysis) -> None:
     """Sort what is around the pattern into the columns, where it repeats."""
     for run in found.runs:
-        run.columns = [{("at", p): item for p, item in enumerate(body) if item is not None} for body in run.bodies]
+        run.columns = [
+            {("at", p): item for p, item in enumerate(body) if item is not None} for body in run.bodies
+        ]
     uses = found.graph.consumers()
     carried = {(run, *use) for run in found.runs for state in run.states for use in state.uses}
     # after a step: computed from values of one step alone
     home: dict[Item, tuple[Run, int] | None] = dict(found.place)
-    after: set[Item] = set()     # depends on some step
+    after: set[Item] = set()  # depends on some step
     signature: dict[Item, Key] = {}
     for item, (run, _) in found.place.items():
         after.add(item)
@@ -416,22 +445,26 @@ def _columns(found: Analysis) -> None:
             home[item] = None
             continue
         at = max((h for h in homes if h is not None), key=lambda h: h[0].index)
-        key: Key = (item.op, item.name, len(item.shape), tuple(
-            signature.get(s, s if s.kind == "parameter" else s.kind) for s in item.inputs))
+        key: Key = (
+            item.op,
+            item.name,
+            len(item.shape),
+            tuple(signature.get(s, s if s.kind == "parameter" else s.kind) for s in item.inputs),
+        )
         while at in groups.get(key, {}):
             key = (key, "again")
         signature[item] = key
         home[item] = at
         groups.setdefault(key, {})[at] = item
     for item in found.graph.items:
-        at = home.get(item)
-        if item in found.place or at is None or item not in signature:
+        own = home.get(item)
+        if item in found.place or own is None or item not in signature:
             continue
         key = signature[item]
-        if len(groups[key]) >= max(2, at[0].steps - 1) and all(
-                s in found.place for s in item.inputs if s in after):
-            found.place[item] = at
-            at[0].columns[at[1]][key] = item
+        ready = all(s in found.place for s in item.inputs if s in after)
+        if ready and len(groups[key]) >= max(2, own[0].steps - 1):
+            found.place[item] = own
+            own[0].columns[own[1]][key] = item
     # before a step: used by values of one column alone, and made from no step
     column_key = {item: key for run in found.runs for column in run.columns for key, item in column.items()}
     before: dict[Key, dict[tuple[Run, int], Item]] = {}
@@ -444,15 +477,15 @@ def _columns(found: Analysis) -> None:
         where: set[tuple[Run, int] | None] = set()
         keys: list[Any] = []
         for user in dict.fromkeys(uses[item]):
-            at = found.place.get(user) or (chosen[user][1] if user in chosen else None)
-            where.add(at)
-            if at is None:
+            there = found.place.get(user) or (chosen[user][1] if user in chosen else None)
+            where.add(there)
+            if there is None:
                 continue
             user_key = column_key.get(user) or chosen[user][0]
             for k, source in enumerate(user.inputs):
                 if source is item:
                     keys.append((user_key, k))
-                    if (at[0], found.position.get(user), k) in carried:
+                    if (there[0], found.position.get(user), k) in carried:
                         where.add(None)
         only = next(iter(where)) if len(where) == 1 else None
         if only is None:

@@ -1,7 +1,7 @@
 """One step of a run laid out once, to be stamped for every step that is drawn.
 
-Layers count upwards. The pattern of the cell stands in a block of layers of its own: what only prepares its input
-is below, what only uses its output is above.
+Layers count upwards. The pattern of the cell stands in a block of layers of its own: what only prepares
+its input is below, what only uses its output is above.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from .model import Box
 from .ops import scope_chain
 from .runs import Key, Run
 
-CHANNEL = 21.0       # between layers
-TITLE = 18.0         # of the cell's cluster
+CHANNEL = 21.0  # between layers
+TITLE = 18.0  # of the cell's cluster
 PAD = 9.0
 PILL_GAP = 6.0
 
@@ -28,8 +28,8 @@ class Stamp:
     """Where everything of a step is, relative to the left bottom of its row.
 
     Attributes:
-        keys: of the things drawn, in order; then come ports, where arrows enter from below or leave at the top.
-        x: middle of each, ports included.
+        keys: of the things drawn, in order; then come ports, where arrows enter from below or leave at
+        the top. x: middle of each, ports included.
         layer: of each, ports included.
         edges: between numbers of things and ports.
         middle, half: y of each layer (upwards, from the bottom of the row) and half its height.
@@ -55,16 +55,22 @@ class Stamp:
     number: dict[Key, int] = field(default_factory=dict)
 
 
-def make_stamp(run: Run, column: dict[Key, Item], widths: dict[Key, tuple[float, float]], uses: dict[Item, list[Item]],
-               from_below: Callable[[Item, Item], bool], to_above: set[Key], railed: Callable[[Item], bool],
-               pills: dict[Key, int], least: float = 0.0) -> Stamp:
+def make_stamp(
+    run: Run,
+    column: dict[Key, Item],
+    widths: dict[Key, tuple[float, float]],
+    from_below: Callable[[Item, Item], bool],
+    to_above: set[Key],
+    railed: Callable[[Item], bool],
+    pills: dict[Key, int],
+    least: float = 0.0,
+) -> Stamp:
     """Lay out one column.
 
     Args:
         run: the run.
         column: the things of the column that serves as the pattern.
         widths: size of each box, the largest in any drawn step.
-        uses: who uses what.
         from_below: whether (source, user) is an arrow that comes from below the row.
         to_above: keys whose value is used above the row.
         railed: whether an input comes by a rail.
@@ -74,7 +80,9 @@ def make_stamp(run: Run, column: dict[Key, Item], widths: dict[Key, tuple[float,
     items = sorted(column.items(), key=lambda pair: pair[1].index)
     keys = [key for key, _ in items]
     number = {item: i for i, (_, item) in enumerate(items)}
-    edges = [(number[source], i) for i, (_, item) in enumerate(items) for source in item.inputs if source in number]
+    edges = [
+        (number[source], i) for i, (_, item) in enumerate(items) for source in item.inputs if source in number
+    ]
     in_cell = [isinstance(key, tuple) and len(key) == 2 and key[0] == "at" for key in keys]
     layer, first, last = _layers(len(keys), edges, in_cell, items)
     top = max(layer)
@@ -87,12 +95,18 @@ def make_stamp(run: Run, column: dict[Key, Item], widths: dict[Key, tuple[float,
         if key in to_above:
             stamp.leave[key] = i if layer[i] == top else _port(top, sizes, layer)
     # the layered drawing wants its nodes in topological order
-    total = len(sizes)
     ports = [(stamp.enter[k], stamp.number[k]) for k in stamp.enter if stamp.enter[k] >= len(keys)]
     ports += [(stamp.number[k], stamp.leave[k]) for k in stamp.leave if stamp.leave[k] >= len(keys)]
     every = [*edges, *ports]
-    pull = {stamp.number[("at", p)]: -1.0 for state in run.states for p, _ in state.uses if ("at", p) in stamp.number}
-    layout = arrange(sizes, every, layers=layer, pull=pull, groups=_groups(run, items, in_cell, total))
+    pull = {
+        stamp.number[("at", p)]: -1.0
+        for state in run.states
+        for p, _ in state.uses
+        if ("at", p) in stamp.number
+    }
+    layout = arrange(
+        sizes, every, layers=layer, pull=pull, groups=_groups(run, items, in_cell, layer, first, last)
+    )
     stamp.layout, stamp.edges, stamp.layer = layout, every, layer
     cell_x = [(layout.x[i], sizes[i]) for i in range(len(keys)) if first <= layer[i] <= last]
     left, right = min(x - w / 2 for x, w in cell_x) - PAD, max(x + w / 2 for x, w in cell_x) + PAD
@@ -120,8 +134,12 @@ def _port(at: int, sizes: list[float], layer: list[int]) -> int:
     return len(sizes) - 1
 
 
-def _layers(count: int, edges: Sequence[tuple[int, int]], in_cell: list[bool], items: Sequence[tuple[Key, Item]],
-            ) -> tuple[list[int], int, int]:
+def _layers(
+    count: int,
+    edges: Sequence[tuple[int, int]],
+    in_cell: list[bool],
+    items: Sequence[tuple[Key, Item]],
+) -> tuple[list[int], int, int]:
     """Layers, with the cell in a block of its own; and the first and last layer of the cell."""
     fed_by: list[list[int]] = [[] for _ in range(count)]
     feeds: list[list[int]] = [[] for _ in range(count)]
@@ -160,18 +178,30 @@ def _layers(count: int, edges: Sequence[tuple[int, int]], in_cell: list[bool], i
     return layer, first, last
 
 
-def _groups(run: Run, items: Sequence[tuple[Key, Item]], in_cell: list[bool], total: int) -> list[tuple[Hashable, ...]]:
+def _groups(
+    run: Run,
+    items: Sequence[tuple[Key, Item]],
+    in_cell: list[bool],
+    layer: list[int],
+    first: int,
+    last: int,
+) -> list[tuple[Hashable, ...]]:
     step = run.scopes[run.pattern]
     cache: dict[Scope | None, tuple[Scope, ...]] = {None: ()}
     outside = set(scope_chain(step, cache))
     groups: list[tuple[Hashable, ...]] = []
     for (_, item), inside in zip(items, in_cell, strict=True):
-        chain = tuple(s for s in scope_chain(item.scope, cache) if s not in outside) if item.kind == "op" else ()
+        chain = (
+            tuple(s for s in scope_chain(item.scope, cache) if s not in outside) if item.kind == "op" else ()
+        )
         groups.append(("cell", *chain) if inside else chain)
-    return groups + [()] * (total - len(items))
+    # a port in a layer of the cell goes through the cell
+    return groups + [("cell",) if first <= layer[i] <= last else () for i in range(len(items), len(layer))]
 
 
-def _heights(stamp: Stamp, heights: list[float], pills: dict[Key, int], widths: dict[Key, tuple[float, float]]) -> None:
+def _heights(
+    stamp: Stamp, heights: list[float], pills: dict[Key, int], widths: dict[Key, tuple[float, float]]
+) -> None:
     count = max(stamp.layer) + 1
     room = [6.0] * count
     for i, h in enumerate(heights):

@@ -1,12 +1,14 @@
 """The unrolled view: time from left to right, depth from bottom to top, every step the same.
 
-From the bottom up the picture is a stack of shelves: rows of time steps, and between them what is computed for all
-steps at once. A value that feeds all steps, or is made from all, is a bar as wide as the row.
+From the bottom up the picture is a stack of shelves: rows of time steps, and between them what is
+computed for all steps at once. A value that feeds all steps, or is made from all, is a bar as wide as
+the row.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 
 from ..tape import Scope
 from .flow import RAIL_STEP, Tap, connect, port, rails, spread, straight
@@ -78,20 +80,41 @@ class _Unrolled:
         self.ends: dict[Column, tuple[dict[int, Point], dict[int, Point]]] = {}
         self.initial = self._initial()
         carried = {(run, *use) for run in found.runs for state in run.states for use in state.uses}
-        starts = {item for item in self.graph.items if item.kind not in ("op", "slice") and self.uses[item]
-                  and all((found.place[u][0], found.position.get(u), k) in carried if u in found.place else False
-                          for u in self.uses[item] for k, s in enumerate(u.inputs) if s is item)}
+        starts = {
+            item
+            for item in self.graph.items
+            if item.kind not in ("op", "slice")
+            and self.uses[item]
+            and all(
+                (found.place[u][0], found.position.get(u), k) in carried if u in found.place else False
+                for u in self.uses[item]
+                for k, s in enumerate(u.inputs)
+                if s is item
+            )
+        }
         self.starts = starts
-        self.shared = {item for item in self.graph.items if item not in starts and (item.kind == "parameter" or (
-            item.kind not in ("op", "slice") and item not in found.place and any(u in found.place for u in self.uses[item])
-            and len({found.place.get(u) for u in self.uses[item]}) > 1))}
+        self.shared = {
+            item
+            for item in self.graph.items
+            if item not in starts
+            and (
+                item.kind == "parameter"
+                or (
+                    item.kind not in ("op", "slice")
+                    and item not in found.place
+                    and any(u in found.place for u in self.uses[item])
+                    and len({found.place.get(u) for u in self.uses[item]}) > 1
+                )
+            )
+        }
         self.shelves = self._schedule()
         self._heat()
         self._measure()
         self._stack()
         self._draw()
 
-    # -- what goes on which shelf -----------------------------------------------------------------------------------
+    # -- what goes on which shelf
+    # -----------------------------------------------------------------------------------
 
     def _initial(self) -> dict[tuple[Run, State], Item]:
         """What each carried state starts from, where it is not made in a step of the same run."""
@@ -139,9 +162,15 @@ class _Unrolled:
                 self.shelf_of[item] = len(shelves)
             shelves.append(Shelf(run))
             done |= inside
-            ready = [item for item in waiting if item.kind == "op" and any(s in inside for s in item.inputs)
-                     and self._is_bar(item) and not item.output
-                     and all(s in done or s in self.shared for s in item.inputs)]
+            ready = [
+                item
+                for item in waiting
+                if item.kind == "op"
+                and any(s in inside for s in item.inputs)
+                and self._is_bar(item)
+                and not item.output
+                and all(s in done or s in self.shared for s in item.inputs)
+            ]
             if run is not found.runs[-1]:
                 emit(ready)
         emit(list(waiting))
@@ -167,9 +196,12 @@ class _Unrolled:
         rows: list[list[Item]] = []
         for layer in range(max(layers) + 1):
             row = [item for item in items if layers[at[item]] == layer]
+            # a bar made from columns stands right above them, one that feeds columns right below
+            made = [item for item in row if self._is_bar(item) and self._columns_of(item.inputs)]
             single = [item for item in row if not self._is_bar(item)]
+            rows += [[item] for item in made]
             rows += [single] if single else []
-            rows += [[item] for item in row if self._is_bar(item)]
+            rows += [[item] for item in row if self._is_bar(item) and item not in made]
         final = [0] * len(items)
         for r, row in enumerate(rows):
             for item in row:
@@ -186,7 +218,8 @@ class _Unrolled:
             shelves.append(shelf)
         return shelves
 
-    # -- gradients --------------------------------------------------------------------------------------------------
+    # -- gradients
+    # --------------------------------------------------------------------------------------------------
 
     def _heat(self) -> None:
         ratios: list[float] = []
@@ -212,7 +245,8 @@ class _Unrolled:
             return ""
         return heat_level(grad / self.reference[state], self.picture.heat_span)
 
-    # -- sizes ------------------------------------------------------------------------------------------------------
+    # -- sizes
+    # ------------------------------------------------------------------------------------------------------
 
     def _make(self, item: Item, kind: str = "") -> Box:
         box = self.box.get(item)
@@ -221,8 +255,12 @@ class _Unrolled:
             if item.kind == "slice" and not item.output:
                 box = Box("input", (name, shape_text(item.shape)), tooltip(item, name))
             else:
-                box = Box(kind or box_kind(item), box_lines(item, name, self.graph.mixed_dtypes), tooltip(item, name),
-                          full_kind(item))
+                box = Box(
+                    kind or box_kind(item),
+                    box_lines(item, name, self.graph.mixed_dtypes),
+                    tooltip(item, name),
+                    full_kind(item),
+                )
             box.number = item.index
             self.box[item] = box
         return box
@@ -233,9 +271,12 @@ class _Unrolled:
             return [Column(e) for e in order]
         head = (self.most + 1) // 2
         tail = self.most // 2
-        hidden = order[head:run.steps - tail]
-        return [*(Column(e) for e in order[:head]), Column(None, hidden=hidden),
-                *(Column(e) for e in order[run.steps - tail:])]
+        hidden = order[head : run.steps - tail]
+        return [
+            *(Column(e) for e in order[:head]),
+            Column(None, hidden=hidden),
+            *(Column(e) for e in order[run.steps - tail :]),
+        ]
 
     def _measure(self) -> None:
         """A stamp for each row, and the x of its columns."""
@@ -253,27 +294,36 @@ class _Unrolled:
                     widths[key] = (max(w, box.w), max(h, box.h))
             shown = [c.step for c in shelf.columns if c.step is not None]
             pattern = max(shown, key=lambda e: (len(run.columns[e]), e == run.pattern, e > 0))
-            above = {key for column in run.columns for key, item in column.items()
-                     if any(self._leaves(run, item, user) for user in self.uses[item])}
-            row = self.row_of[run]
+            above = {
+                key
+                for column in run.columns
+                for key, item in column.items()
+                if any(self._leaves(run, user) for user in self.uses[item])
+            }
             pills: dict[Key, int] = {}
             for state in run.states:
                 key = ("at", self._first_use(run, state))
                 pills[key] = pills.get(key, 0) + 1
-            column_items = {k: i for k, i in run.columns[pattern].items()}
-            column_items = {k: i for k, i in column_items.items() if k in widths}
+            column_items = dict(run.columns[pattern])
             inside = set(column_items.values())
             shelf.stamp = make_stamp(
-                run, column_items, widths, self.uses,
-                lambda source, user, row=row, inside=inside: self._from_below(source, user, row, inside),
-                above & set(column_items), lambda item: item in self.shared, pills,
-                max(text_width(self._title(run, e), SIZE) for e in shown) + 14)
+                run,
+                column_items,
+                widths,
+                partial(self._from_below, inside=inside),
+                above & set(column_items),
+                lambda item: item in self.shared,
+                pills,
+                max(text_width(self._title(run, e), SIZE) for e in shown) + 14,
+            )
             for column in shelf.columns:
                 for key, box in column.boxes.items():
                     box.w, box.h = widths[key]
             if run.states:
                 labels = [self._pill(run, state, e) for state in run.states for e in (shown[0], shown[-1])]
-                self.gutter = max(self.gutter, max(b.w for b in labels) + 2 * LANE * (len(run.states) + 1) + 4)
+                self.gutter = max(
+                    self.gutter, max(b.w for b in labels) + 2 * LANE * (len(run.states) + 1) + 4
+                )
         pitch = max(s.stamp.width for s in self.shelves if s.stamp is not None)
         for shelf in self.shelves:
             if shelf.stamp is None:
@@ -287,16 +337,13 @@ class _Unrolled:
         self.left = min(s.columns[0].left for s in rows)
         self.right = max(s.columns[-1].left + s.columns[-1].width for s in rows)
 
-    def _leaves(self, run: Run, item: Item, user: Item) -> bool:
-        """Whether the arrow from an item of a column goes up out of the row."""
-        home, there = self.found.place[item], self.found.place.get(user)
-        if there is None:
-            return True
-        if there[0] is run:
-            return False
-        return True
+    def _leaves(self, run: Run, user: Item) -> bool:
+        """Whether the arrow from a column of a run to its user goes up out of the row."""
+        there = self.found.place.get(user)
+        return there is None or there[0] is not run
 
-    def _from_below(self, source: Item, user: Item, row: int, inside: set[Item]) -> bool:
+    def _from_below(self, source: Item, user: Item, inside: set[Item]) -> bool:
+        """Whether a value comes into a column by an arrow from a lower shelf."""
         if source in inside or source in self.shared:
             return False
         home = self.found.place.get(user)
@@ -322,16 +369,21 @@ class _Unrolled:
         item = run.bodies[e][state.source]
         name = clean(state.name or "state", 40) + subscript(run.times[e])
         shape = item.shape if item is not None else ()
-        lines = (f"{name} {shape_text(shape)}",)
+        lines: tuple[str, ...] = (f"{name} {shape_text(shape)}",)
         grad = item.grad if item is not None else None
         if grad is not None:
             lines += (norm(grad),)
-        box = Box("state", lines, f"carried from t = {run.times[e]} to the next step"
-                  + (f"\n‖∂L/∂{name}‖ = {number(grad)}" if grad is not None else ""))
+        box = Box(
+            "state",
+            lines,
+            f"carried from t = {run.times[e]} to the next step"
+            + (f"\n‖∂L/∂{name}‖ = {number(grad)}" if grad is not None else ""),
+        )
         box.heat = self._level(state, grad)
         return box
 
-    # -- places -----------------------------------------------------------------------------------------------------
+    # -- places
+    # -----------------------------------------------------------------------------------------------------
 
     def _stack(self) -> None:
         """Heights from the bottom up, then the x of single things."""
@@ -368,7 +420,9 @@ class _Unrolled:
                         home = self.found.place.get(source)
                         if not shelf.bar and home is not None and (x := self._leave_x(source)) is not None:
                             wishes.append(x - shelf.x[item])
-            bars = [w for shelf in part if shelf.bar for item in shelf.items for w in [middle - shelf.x[item]]]
+            bars = [
+                w for shelf in part if shelf.bar for item in shelf.items for w in [middle - shelf.x[item]]
+            ]
             chosen = bars or wishes
             left = min(shelf.x[i] for shelf in part for i in shelf.items)
             right = max(shelf.x[i] for shelf in part for i in shelf.items)
@@ -382,8 +436,10 @@ class _Unrolled:
                         box.__post_init__()
                         terms = f" of {len(item.inputs)} terms" if item.symbol == "Σ" else ""
                         series = any(u.kind == "slice" for u in self.uses[item])
-                        box.lines = (f"{box.lines[0]}{terms} · {shape_text(item.shape)}"
-                                     + (" · a slice for each step" if series else ""),)
+                        box.lines = (
+                            f"{box.lines[0]}{terms} · {shape_text(item.shape)}"
+                            + (" · a slice for each step" if series else ""),
+                        )
 
     def _runs_of_single(self) -> list[tuple[int, int]]:
         spans, start = [], None
@@ -406,7 +462,8 @@ class _Unrolled:
                         return column.left + shelf.stamp.x[shelf.stamp.leave[key]]
         return None
 
-    # -- drawing ----------------------------------------------------------------------------------------------------
+    # -- drawing
+    # ----------------------------------------------------------------------------------------------------
 
     def _draw(self) -> None:
         for shelf in self.shelves:
@@ -448,9 +505,13 @@ class _Unrolled:
         assert run is not None and stamp is not None
         hidden = sum(len(run.columns[e]) for e in column.hidden)
         times = sorted(run.times[e] for e in column.hidden)
-        box = Box("elided", ("⋯", f"× {len(times)} steps", f"t = {times[0]} … {times[-1]}", f"{hidden} nodes", "not drawn"),
-                  f"{len(times)} steps like the others, t = {times[0]} to {times[-1]}", w=ELIDED,
-                  h=stamp.cell_top - stamp.cell_bottom)
+        box = Box(
+            "elided",
+            ("⋯", f"× {len(times)} steps", f"t = {times[0]} … {times[-1]}", f"{hidden} nodes", "not drawn"),
+            f"{len(times)} steps like the others, t = {times[0]} to {times[-1]}",
+            w=ELIDED,
+            h=stamp.cell_top - stamp.cell_bottom,
+        )
         box.x = column.left + ELIDED / 2
         box.y = shelf.bottom - (stamp.cell_top + stamp.cell_bottom) / 2
         column.elided = box
@@ -470,16 +531,26 @@ class _Unrolled:
         if lacking > 0:
             left, right = left - lacking / 2, right + lacking / 2
         own = [box for key, box in column.boxes.items() if box in inside]
-        self.picture.clusters.append(Cluster(title, left, shelf.bottom - stamp.cell_top, right,
-                                             shelf.bottom - stamp.cell_bottom, own,
-                                             tooltip=clean(run.scopes[column.step].path, 200)))
+        self.picture.clusters.append(
+            Cluster(
+                title,
+                left,
+                shelf.bottom - stamp.cell_top,
+                right,
+                shelf.bottom - stamp.cell_bottom,
+                own,
+                tooltip=clean(run.scopes[column.step].path, 200),
+            )
+        )
         # the title gives way to arrows that leave through the top
-        crossing = [column.left + stamp.x[b] for a, b in stamp.edges
-                    if stamp.layer[a] <= last < stamp.layer[b]]
+        crossing = [
+            column.left + stamp.x[b] for a, b in stamp.edges if stamp.layer[a] <= last < stamp.layer[b]
+        ]
         crossing += [column.left + stamp.x[n] for n in stamp.leave.values() if stamp.layer[n] <= last]
         wide = text_width(title, SIZE) + 8
         if any(left + 3 < x < left + 7 + wide for x in crossing) and not any(
-                right - 7 - wide < x < right for x in crossing):
+            right - 7 - wide < x < right for x in crossing
+        ):
             self.picture.clusters[-1].to_right = True
         self._inner_clusters(shelf, column)
 
@@ -503,15 +574,26 @@ class _Unrolled:
             if not scope.label or len(boxes) < 2 or set(boxes) >= cell:
                 continue
             title = scope_title(scope)
-            c = Cluster(title, min(b.left for b in boxes) - 7, min(b.top for b in boxes) - 5,
-                        max(b.right for b in boxes) + 7, max(b.bottom for b in boxes) + 5, boxes,
-                        tooltip=clean(scope.path, 200))
+            c = Cluster(
+                title,
+                min(b.left for b in boxes) - 7,
+                min(b.top for b in boxes) - 5,
+                max(b.right for b in boxes) + 7,
+                max(b.bottom for b in boxes) + 5,
+                boxes,
+                tooltip=clean(scope.path, 200),
+            )
             others = [b for b in column.boxes.values() if b not in set(boxes)]
-            if any(b.right > c.left and b.left < c.right and b.bottom > c.top and b.top < c.bottom for b in others):
+            if any(
+                b.right > c.left and b.left < c.right and b.bottom > c.top and b.top < c.bottom
+                for b in others
+            ):
                 continue
             c.aside = True
             self.picture.clusters.append(c)
-            outer = next((o for o in self.picture.clusters if set(boxes) <= set(o.members) and o is not c), None)
+            outer = next(
+                (o for o in self.picture.clusters if set(boxes) <= set(o.members) and o is not c), None
+            )
             if outer is not None:
                 outer.members = [b for b in outer.members if b not in set(boxes)]
 
@@ -539,11 +621,14 @@ class _Unrolled:
             for place, (_, e) in zip(places, come, strict=False):
                 end[e] = port(box, place, top=False)
             lanes = stamp.rails.get(stamp.layer[i], [])
-            for place, source in zip(places[len(come):], tapped, strict=True):
-                y = (shelf.bottom - stamp.middle[stamp.layer[i]] + stamp.half[stamp.layer[i]] + 7
-                     + RAIL_STEP * (len(lanes) - 1 - lanes.index(source)))
-                if stamp.layer[i] == stamp.cell[0]:
-                    y += 0.0
+            for place, source in zip(places[len(come) :], tapped, strict=True):
+                y = (
+                    shelf.bottom
+                    - stamp.middle[stamp.layer[i]]
+                    + stamp.half[stamp.layer[i]]
+                    + 7
+                    + RAIL_STEP * (len(lanes) - 1 - lanes.index(source) if source in lanes else 0)
+                )
                 self.taps.setdefault(source, []).append(Tap(box, port(box, place, top=False), y))
             go = sorted(leaving.get(i, []))
             step = min(8.0, box.w * 0.5 / max(len(go), 1))
@@ -552,12 +637,19 @@ class _Unrolled:
         for e, (a, b) in enumerate(stamp.edges):
             if a not in at or b not in at or at[a] not in at[b].inputs:
                 continue
-            bends = self._bends(shelf, column, e)
-            between = [box for key, box in column.boxes.items()
-                       if stamp.layer[a] <= stamp.layer[stamp.number[key]] <= stamp.layer[b]]
+            way = self._bends(shelf, column, e)
+            between = [
+                box
+                for key, box in column.boxes.items()
+                if stamp.layer[a] <= stamp.layer[stamp.number[key]] <= stamp.layer[b]
+            ]
             path = straight(start[e], end[e], between, (self._make(at[a]), self._make(at[b]))) or connect(
-                start[e], end[e], bends, self._y(shelf, stamp.layer[a]) - stamp.half[stamp.layer[a]],
-                self._y(shelf, stamp.layer[b]) + stamp.half[stamp.layer[b]])
+                start[e],
+                end[e],
+                way,
+                self._y(shelf, stamp.layer[a]) - stamp.half[stamp.layer[a]],
+                self._y(shelf, stamp.layer[b]) + stamp.half[stamp.layer[b]],
+            )
             self.picture.edges.append(Edge(self._make(at[a]), self._make(at[b]), path))
         self.ends[column] = (start, end)
 
@@ -567,7 +659,10 @@ class _Unrolled:
         points = []
         for layer, x in stamp.layout.bends.get(e, ()):
             y = self._y(shelf, layer)
-            points += [(column.left + x, y + stamp.half[layer] + 2), (column.left + x, y - stamp.half[layer] - 2)]
+            points += [
+                (column.left + x, y + stamp.half[layer] + 2),
+                (column.left + x, y - stamp.half[layer] - 2),
+            ]
         return points
 
     def _carry(self, shelf: Shelf) -> None:
@@ -585,8 +680,9 @@ class _Unrolled:
             for before, after in zip([None, *order], order, strict=False):
                 self._one_state(shelf, state, i, y, before, after)
 
-    def _one_state(self, shelf: Shelf, state: State, i: int, y: float, before: Column | None,
-                   after: Column) -> None:
+    def _one_state(
+        self, shelf: Shelf, state: State, i: int, y: float, before: Column | None, after: Column
+    ) -> None:
         run = shelf.run
         assert run is not None
         sign = -1 if run.reverse else 1
@@ -619,7 +715,10 @@ class _Unrolled:
                 pill, style = self._pill(run, state, e), ""
             else:
                 name = clean(state.name or "state", 40) + subscript(run.times[e])
-                pill, style = Box("detach", ("✂ detach", f"{name} value only"), "the gradient stops here"), "dashed"
+                pill, style = (
+                    Box("detach", ("✂ detach", f"{name} value only"), "the gradient stops here"),
+                    "dashed",
+                )
         pill.x = in_edge - sign * (LANE * (len(run.states) + 0.7) + pill.w / 2 + 1)
         pill.y = y
         self.picture.boxes.append(pill)
@@ -646,7 +745,12 @@ class _Unrolled:
             else:
                 channel = self._y(shelf, at) + shelf.stamp.half[at] + 5
                 x = box.x - sign * min(box.w * 0.3, 10)
-                points += [(in_lane, y), (in_lane, channel), (x, channel), (x, port(box, x - box.x, top=False)[1])]
+                points += [
+                    (in_lane, y),
+                    (in_lane, channel),
+                    (x, channel),
+                    (x, port(box, x - box.x, top=False)[1]),
+                ]
             self._heated(pill, box, points, state, grad, style)
 
     def _start(self, run: Run, state: State) -> Box:
@@ -654,8 +758,11 @@ class _Unrolled:
         item = self.initial[run, state]
         name = clean(state.name or "state", 40) + "₀"
         if item.kind == "op":
-            box = Box("state", (f"{name} {shape_text(item.shape)}",
-                                *((norm(item.grad),) if item.grad is not None else ())), tooltip(item, name))
+            box = Box(
+                "state",
+                (f"{name} {shape_text(item.shape)}", *((norm(item.grad),) if item.grad is not None else ())),
+                tooltip(item, name),
+            )
             box.heat = self._level(state, item.grad)
         elif item.kind == "parameter":
             box = Box("parameter", box_lines(item, item.name or name), tooltip(item, name))
@@ -677,7 +784,9 @@ class _Unrolled:
                 return False
         return True
 
-    def _out(self, shelf: Shelf, column: Column, box: Box, lane: float | None, y: float, sign: int) -> list[Point]:
+    def _out(
+        self, shelf: Shelf, column: Column, box: Box, lane: float | None, y: float, sign: int
+    ) -> list[Point]:
         """From a box to the lane beside its column, at the height of the pill."""
         stamp = shelf.stamp
         assert stamp is not None and lane is not None
@@ -691,12 +800,14 @@ class _Unrolled:
             points = [(x, port(box, x - box.x, top=True)[1]), (x, channel), (lane, channel)]
         return [*points, (lane, y)]
 
-    def _heated(self, source: Box, target: Box, points: list[Point], state: State, grad: float | None,
-                style: str = "") -> None:
+    def _heated(
+        self, source: Box, target: Box, points: list[Point], state: State, grad: float | None, style: str = ""
+    ) -> None:
         heat = "" if style else self._level(state, grad)
         self.picture.edges.append(Edge(source, target, rounded(points), style, heat))
 
-    # -- arrows between shelves -------------------------------------------------------------------------------------
+    # -- arrows between shelves
+    # -------------------------------------------------------------------------------------
 
     def _tops(self, item: Item) -> list[tuple[Box, list[Point]]]:
         """Where a value can be picked up from above: the box, and the points of the way out of its row."""
@@ -718,10 +829,18 @@ class _Unrolled:
                 exit_ = stamp.leave.get(key)
                 if exit_ is None or exit_ == stamp.number[key]:
                     return [(box, [port(box, 0.0, top=True), (box.x, shelf.top)])]
-                number_ = next(n for n, (a, b) in enumerate(stamp.edges) if (a, b) == (stamp.number[key], exit_))
+                number_ = next(
+                    n for n, (a, b) in enumerate(stamp.edges) if (a, b) == (stamp.number[key], exit_)
+                )
                 start = self.ends[column][0].get(number_, port(box, 0.0, top=True))
-                points = [start, (start[0], self._y(shelf, stamp.layer[stamp.number[key]])
-                                  - stamp.half[stamp.layer[stamp.number[key]]])]
+                points = [
+                    start,
+                    (
+                        start[0],
+                        self._y(shelf, stamp.layer[stamp.number[key]])
+                        - stamp.half[stamp.layer[stamp.number[key]]],
+                    ),
+                ]
                 points += self._bends(shelf, column, number_)
                 return [(box, [*points, (column.left + stamp.x[exit_], shelf.top)])]
         return []
@@ -746,9 +865,10 @@ class _Unrolled:
                     end = port(box, 0.0 if shelf.bar else place, top=False)
                     if shelf.bar and source_box.w > box.w * 0.9:
                         end = (box.x, box.bottom)
-                    near = [self._make(i) for s in self.shelves[there:here + 1] for i in s.items]
-                    path = (len(points) == 1 and straight(points[0], end, near, (source_box, box))) or connect(
-                        points[0], end, points[1:], self.shelves[there].top, shelf.bottom)
+                    near = [self._make(i) for s in self.shelves[there : here + 1] for i in s.items]
+                    path = (
+                        len(points) == 1 and straight(points[0], end, near, (source_box, box))
+                    ) or connect(points[0], end, points[1:], self.shelves[there].top, shelf.bottom)
                 else:
                     self._long(source, box, at=place)
                     continue
@@ -776,7 +896,7 @@ class _Unrolled:
     def _free(self, there: int, here: int, x0: float, x1: float) -> bool:
         """Whether nothing stands on the shelves between two, near the straight way."""
         low, high = min(x0, x1) - 6, max(x0, x1) + 6
-        for shelf in self.shelves[there + 1:here]:
+        for shelf in self.shelves[there + 1 : here]:
             if shelf.run is not None or shelf.bar:
                 return False
             if any(self._make(i).right > low and self._make(i).left < high for i in shelf.items):
@@ -784,7 +904,8 @@ class _Unrolled:
         return True
 
     def _long(self, source: Item, target: Box, at: float = 0.0, row: Shelf | None = None) -> None:
-        """Keep an arrow for later that has to go around what is between; `row` if it brings an initial state."""
+        """Keep an arrow for later that has to go around what is between; `row` if it brings an initial
+        state."""
         for box, points in self._tops(source)[:1]:
             self.pending.append((box, target, points, at, row))
 
@@ -796,15 +917,30 @@ class _Unrolled:
             leave = y - 7 - 4 * (n % 3)
             way = [*points, (x, leave), (lane, leave)]
             if row is None:
-                below = next((s.bottom for s in self.shelves if s.run is None and target.y > s.top and target.y < s.bottom),
-                             target.bottom) + 7 + 4 * (n % 3)
+                below = (
+                    next(
+                        (
+                            s.bottom
+                            for s in self.shelves
+                            if s.run is None and target.y > s.top and target.y < s.bottom
+                        ),
+                        target.bottom,
+                    )
+                    + 7
+                    + 4 * (n % 3)
+                )
                 end = port(target, at, top=False)
                 way += [(lane, below), (end[0], below), end]
             elif target.x > (self.left + self.right) / 2:
                 way += [(lane, target.y), (target.right, target.y)]
             else:
                 below = row.bottom + 8 + 4 * (n % 3)
-                way += [(lane, below), (target.left - 8, below), (target.left - 8, target.y), (target.left, target.y)]
+                way += [
+                    (lane, below),
+                    (target.left - 8, below),
+                    (target.left - 8, target.y),
+                    (target.left, target.y),
+                ]
             self.picture.edges.append(Edge(source, target, rounded(way)))
 
     def _into_row(self, shelf: Shelf) -> None:
@@ -820,7 +956,7 @@ class _Unrolled:
                 if key not in column.boxes or key not in stamp.enter:
                     continue
                 box = column.boxes[key]
-                sources = [s for s in dict.fromkeys(item.inputs) if self._from_below(s, item, row, inside)]
+                sources = [s for s in dict.fromkeys(item.inputs) if self._from_below(s, item, inside)]
                 entry = stamp.enter[key]
                 for k, source in enumerate(sources):
                     tops = self._tops(source)
@@ -836,8 +972,13 @@ class _Unrolled:
                         x = column.left + stamp.x[entry]
                         end = self.ends[column][1].get(n, port(box, 0.0, top=False))
                         layer = stamp.layer[stamp.number[key]]
-                        tail = [(x, shelf.bottom), (x, self._y(shelf, 0) - stamp.half[0]), *self._bends(shelf, column, n),
-                                (end[0], self._y(shelf, layer) + stamp.half[layer]), end]
+                        tail = [
+                            (x, shelf.bottom),
+                            (x, self._y(shelf, 0) - stamp.half[0]),
+                            *self._bends(shelf, column, n),
+                            (end[0], self._y(shelf, layer) + stamp.half[layer]),
+                            end,
+                        ]
                     there = self.shelf_of[source]
                     if self.shelves[there].bar:
                         way = [(x, source_box.top)]
@@ -853,16 +994,21 @@ class _Unrolled:
         if below >= 0 and self.shelves[below].bar and column.elided is not None:
             bar = self._make(self.shelves[below].items[0])
             x = column.elided.x
-            self.picture.edges.append(Edge(bar, column.elided, line([(x, bar.top), (x, column.elided.bottom)]), "dashed"))
+            self.picture.edges.append(
+                Edge(bar, column.elided, line([(x, bar.top), (x, column.elided.bottom)]), "dashed")
+            )
 
-    # -- strips -----------------------------------------------------------------------------------------------------
+    # -- strips
+    # -----------------------------------------------------------------------------------------------------
 
     def _strips(self) -> None:
         for run in self.found.runs:
             if run.steps <= self.most or not run.states:
                 continue
-            state = next((s for s in run.states if s.name == "h" and s in self.reference),
-                         next((s for s in reversed(run.states) if s in self.reference), None))
+            state = next(
+                (s for s in run.states if s.name == "h" and s in self.reference),
+                next((s for s in reversed(run.states) if s in self.reference), None),
+            )
             if state is None:
                 continue
             order = sorted(range(run.steps), key=lambda e: run.times[e])
@@ -873,5 +1019,11 @@ class _Unrolled:
                 levels.append(self._level(state, grad) or "heat-none")
                 tips.append(f"t = {run.times[e]}: " + (norm(grad) if grad is not None else "no gradient"))
             which = f"{run.title} · " if len(self.found.runs) > 1 else ""
-            self.picture.strips.append(Strip(f"{which}‖∂L/∂{clean(state.name or 'state', 20)}ₜ‖   t = {run.times[order[0]]}",
-                                             levels, tips, f"t = {run.times[order[-1]]}"))
+            self.picture.strips.append(
+                Strip(
+                    f"{which}‖∂L/∂{clean(state.name or 'state', 20)}ₜ‖   t = {run.times[order[0]]}",
+                    levels,
+                    tips,
+                    f"t = {run.times[order[-1]]}",
+                )
+            )
