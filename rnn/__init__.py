@@ -5,8 +5,10 @@
 >>> outputs, state = lstm(x)                        # x: (batch, time, features)
 """
 
-from .cells import Cell, GRUCell, GRUState, LSTMCell, LSTMState, RNNCell, RNNState
-from .layers import GRU, LSTM, RNN, Recurrent, detach
+from . import dropout
+from .cells import Cell, GRUCell, GRUState, JordanCell, JordanState, LSTMCell, LSTMState, RNNCell, RNNState
+from .layers import GRU, LSTM, RNN, Jordan, Recurrent, detach
 
-__all__ = ["GRU", "LSTM", "RNN", "Cell", "GRUCell", "GRUState", "LSTMCell", "LSTMState", "RNNCell", "RNNState",
+__all__ = ["GRU", "Jordan", "JordanCell", "JordanState", "LSTM", "RNN", "dropout",
+           "Cell", "GRUCell", "GRUState", "LSTMCell", "LSTMState", "RNNCell", "RNNState",
            "Recurrent", "detach"]
