@@ -1,7 +1,7 @@
 """Choosing the next symbol: from logits to text.
 
-The functions take and return logits, arrays of shape (..., V), and compose: a symbol that may not be chosen has a
-logit of -inf.
+The functions take and return logits, arrays of shape (..., V), and compose: a symbol that may not be chosen
+has a logit of -inf.
 
 >>> draw(top_p(temperature(logits, 0.8), 0.95), rng)
 """
@@ -29,7 +29,8 @@ def greedy(logits: Array) -> Any:
 
 
 def temperature(logits: Array, t: float) -> Array:
-    """logits / t: below 1 the likely becomes likelier, above 1 all become alike; 0 leaves only the most likely.
+    """logits / t: below 1 the likely becomes likelier, above 1 all become alike; 0 leaves only the most
+    likely.
 
     Raises:
         ValueError: t is negative or not finite.
@@ -39,7 +40,8 @@ def temperature(logits: Array, t: float) -> Array:
     logits = np.asarray(logits, dtype=np.float64)
     if t == 0:
         return top_k(logits, 1)
-    # The largest first becomes 0, since dividing by a small t may overflow: downwards that gives -inf, as it should.
+    # The largest first becomes 0, since dividing by a small t may overflow: downwards that gives -inf, as
+    # it should.
     with np.errstate(over="ignore"):
         return (logits - logits.max(axis=-1, keepdims=True)) / t  # type: ignore[no-any-return]
 
@@ -91,7 +93,9 @@ def draw(logits: Array, rng: np.random.Generator) -> int:
     if not reach[-1] > 0:
         raise ValueError("the logits are not numbers: the model's weights are not finite")
     k = int(np.searchsorted(reach, rng.random() * reach[-1], side="right"))
-    return min(k, int(np.flatnonzero(np.diff(reach, prepend=0.0))[-1]))  # rounding may lead past the last possible one
+    return min(
+        k, int(np.flatnonzero(np.diff(reach, prepend=0.0))[-1])
+    )  # rounding may lead past the last possible one
 
 
 def chooser(rng: np.random.Generator, t: float = 1.0, k: int | None = None, p: float | None = None) -> Choice:
@@ -100,6 +104,7 @@ def chooser(rng: np.random.Generator, t: float = 1.0, k: int | None = None, p: f
     Raises:
         ValueError: a setting is out of its range.
     """
+
     def allowed(logits: Array) -> Array:
         logits = temperature(logits, t)
         if k is not None:

@@ -33,30 +33,44 @@ class LanguageModel(Module):
         symbols: V, the size of the vocabulary.
         recurrent: the layers; their input size is `embedding`, or V for one-hot inputs.
         embedding: the size of the learned vectors, or None for one-hot inputs.
-        tied: use the embedding matrix for the output too: one parameter, with one gradient (Press & Wolf 2017,
-            Inan et al. 2017). Needs an embedding as wide as the layers' output.
-        dropout: p of the dropout on what goes from the embedding into the layers, and from the layers to the output.
+        tied: use the embedding matrix for the output too: one parameter, with one gradient (Press & Wolf
+            2017, Inan et al. 2017). Needs an embedding as wide as the layers' output.
+        dropout: p of the dropout on what goes from the embedding into the layers, and from the layers to
+            the output.
         rng: for the initial values.
         dropout_rng: for the masks.
 
-    `model(ids, state=None)` takes ids (batch, time) and returns (logits (batch, time, V), state), with the state as
-    the layers have it.
+    `model(ids, state=None)` takes ids (batch, time) and returns (logits (batch, time, V), state), with the
+    state as the layers have it.
 
     Raises:
         ValueError: sizes that do not fit together, or layers that look ahead.
     """
 
-    def __init__(self, symbols: int, recurrent: Recurrent, embedding: int | None = None, *, tied: bool = False,
-                 dropout: float = 0.0, rng: RandomSource = None, dropout_rng: RandomSource = None) -> None:
+    def __init__(
+        self,
+        symbols: int,
+        recurrent: Recurrent,
+        embedding: int | None = None,
+        *,
+        tied: bool = False,
+        dropout: float = 0.0,
+        rng: RandomSource = None,
+        dropout_rng: RandomSource = None,
+    ) -> None:
         width = symbols if embedding is None else embedding
         if recurrent.input_size != width:
-            raise ValueError(f"the layers take inputs of size {recurrent.input_size}, and "
-                             + (f"one-hot symbols have {width}" if embedding is None else f"the embedding has {width}"))
+            raise ValueError(
+                f"the layers take inputs of size {recurrent.input_size}, and "
+                + (f"one-hot symbols have {width}" if embedding is None else f"the embedding has {width}")
+            )
         if recurrent.bidirectional or not recurrent.return_sequences:
             raise ValueError("a language model needs layers that go forward only and return all steps")
         if tied and embedding != recurrent.output_size:
-            raise ValueError("tied weights need an embedding as wide as the layers' output: "
-                             f"{recurrent.output_size}, not {embedding or 'one-hot inputs'}")
+            raise ValueError(
+                "tied weights need an embedding as wide as the layers' output: "
+                f"{recurrent.output_size}, not {embedding or 'one-hot inputs'}"
+            )
         rng = np.random.default_rng(rng)
         dtype = recurrent.dtype
         self.symbols = symbols
@@ -69,7 +83,7 @@ class LanguageModel(Module):
     def forward(self, ids: Any, state: State | None = None) -> tuple[Tensor, State]:
         if self.embedding is None:
             x = mg.tensor(mg.one_hot(ids, self.symbols, dtype=self.recurrent.dtype), name="x")
-        else:  # a dropped entry of a one-hot vector would be a dropped symbol, so there is no dropout for those
+        else:  # no dropout of one-hot vectors: with their one entry the whole symbol would be gone
             x = self.dropout(self.embedding(ids))
         h, state = self.recurrent(x, state)
         h = self.dropout(h)
@@ -78,19 +92,24 @@ class LanguageModel(Module):
         return h @ self.embedding.weight.T + self.output_bias, state  # type: ignore[union-attr]
 
     def loss(self, inputs: Any, targets: Any, state: State | None = None) -> tuple[Tensor, State]:
-        """Mean cross-entropy of `targets` (batch, time) after `inputs` (batch, time), in nats, and the state."""
+        """Mean cross-entropy in nats of `targets` after `inputs`, both (batch, time); and the state."""
         logits, state = self(inputs, state)
         return mg.cross_entropy(logits, targets), state
 
     def initialise(self, bound: float, forget_bias: float | None = None, rng: RandomSource = None) -> None:
-        """Draw every parameter uniformly from ±bound, biases too, as char-rnn does; then set the forget gates' biases."""
+        """Draw every parameter uniformly from ±bound, biases too; then set the biases of the forget gates."""
         rng = np.random.default_rng(rng)
         for parameter in self.parameters():
             parameter.assign(init.uniform(parameter.shape, rng, bound, parameter.dtype))
         for cell in self.recurrent.cells:
-            if forget_bias is not None and isinstance(cell, LSTMCell) and cell.bias is not None and "f" in cell.gates:
+            if (
+                forget_bias is not None
+                and isinstance(cell, LSTMCell)
+                and cell.bias is not None
+                and "f" in cell.gates
+            ):
                 bias, start = cell.bias.numpy(), cell.gates.index("f") * cell.hidden_size
-                bias[start:start + cell.hidden_size] = forget_bias
+                bias[start : start + cell.hidden_size] = forget_bias
                 cell.bias.assign(bias)
 
 
@@ -114,8 +133,8 @@ class Score(NamedTuple):
 def evaluate(model: LanguageModel, ids: Ids, batch_size: int = 1, time_steps: int = 64) -> Score:
     """The score of a model on ids (n,), each predicted from all before it in its row, with dropout off.
 
-    The ids are cut into `batch_size` rows, each of which starts from a state of zeros: more rows are faster, and
-    score a little worse. `time_steps` changes the memory needed, not the result.
+    The ids are cut into `batch_size` rows, each of which starts from a state of zeros: more rows are
+    faster, and score a little worse. `time_steps` changes the memory needed, not the result.
 
     Raises:
         TextError: fewer than two ids.

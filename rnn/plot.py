@@ -29,9 +29,10 @@ def plot_loss(records: Iterable[Mapping[str, Any]], level: Level = "char", ax: A
     def unit(nats: float) -> float:
         return math.exp(min(nats, 50.0)) if level == "word" else nats / math.log(2)
 
-    for name, label, style in (("loss", "training", {"color": "#9fb8cf", "linewidth": 1.2}),
-                               ("valid", "validation", {"color": "#b03a2e", "linewidth": 1.8, "marker": "o",
-                                                        "markersize": 4})):
+    for name, label, style in (
+        ("loss", "training", {"color": "#9fb8cf", "linewidth": 1.2}),
+        ("valid", "validation", {"color": "#b03a2e", "linewidth": 1.8, "marker": "o", "markersize": 4}),
+    ):
         points = [(r["step"], unit(r[name])) for r in records if r.get(name) is not None]
         if points:
             steps, values = zip(*points)

@@ -1,6 +1,6 @@
 """The progress of a training: one updating line on a terminal, a plain line every few seconds in a log.
 
-    step 1200/5000  epoch 2.4  loss 1.732 bits/char  val 1.81  |g| 0.93 (clipped 12%)  8k chars/s  eta 1:58
+step 1200/5000  epoch 2.4  loss 1.732 bits/char  val 1.81  |g| 0.93 (clipped 12%)  8k chars/s  eta 1:58
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import sys
 import time
+from contextlib import suppress
 from typing import TextIO
 
 from tqdm import tqdm
@@ -25,8 +26,14 @@ def loss_text(nats: float, level: Level) -> str:
     return f"{nats / math.log(2):.3f} bits/{UNIT[level]}"
 
 
+def say(message: str) -> None:
+    """A message on standard error."""
+    print(message, file=sys.stderr, flush=True)
+
+
 class Progress:
-    """Shows each step. Messages go to `stream`, standard error unless given; a context manager that tidies up.
+    """Shows each step. Messages go to `stream`, standard error unless given; a context manager that tidies
+    up.
 
     Args:
         plan: how long the training is to be.
@@ -50,7 +57,9 @@ class Progress:
         self.valid: float | None = None
         self.bar: tqdm[None] | None = None
         if self.terminal:
-            self.bar = tqdm(total=1.0, bar_format="{desc} |{bar:12}|", file=self.stream, leave=True, dynamic_ncols=True)
+            self.bar = tqdm(
+                total=1.0, bar_format="{desc} |{bar:12}|", file=self.stream, leave=True, dynamic_ncols=True
+            )
 
     def stepped(self, trainer: Trainer, step: Step) -> None:
         """One step more; shown when it is time."""
@@ -75,8 +84,12 @@ class Progress:
             parts.append(f"loss {loss_text(self.loss / self.weight, self.level)}")
         if self.valid is not None:
             parts.append(f"val {loss_text(self.valid, self.level).removeprefix('perplexity ').split()[0]}")
-        parts.append("step skipped: not finite" if step.skipped else
-                     f"|g| {step.norm:.2f}" + (f" (clipped {self.clipped / self.weight:.0%})" if self.weight else ""))
+        parts.append(
+            "step skipped: not finite"
+            if step.skipped
+            else f"|g| {step.norm:.2f}"
+            + (f" (clipped {self.clipped / self.weight:.0%})" if self.weight else "")
+        )
         if trainer.skipped:
             parts.append(f"{trainer.skipped} skipped")
         parts.append(f"{_short(self.symbols / seconds)} {UNIT[self.level]}s/s")
@@ -103,7 +116,8 @@ class Progress:
     def _apart(self, text: str, stream: TextIO) -> None:
         if self.bar is not None:
             self.bar.clear()
-        print(text, file=stream, flush=True)
+        with suppress(BrokenPipeError):  # a training goes on when nobody reads its samples any more
+            print(text, file=stream, flush=True)
         if self.bar is not None:
             self.bar.refresh()
 

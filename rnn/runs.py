@@ -7,8 +7,8 @@
     samples.txt           what the model wrote on its way
     loss.png, loss.svg    where matplotlib is installed
 
-Files are written beside their place and then renamed; the two that grow are cut back, when a run goes on, to what they
-were at the checkpoint it goes on from.
+Files are written beside their place and then renamed; the two that grow are cut back, when a run goes on,
+to what they were at the checkpoint it goes on from.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ import itertools
 import json
 import os
 import secrets
-import sys
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
@@ -31,11 +30,12 @@ import minigrad as mg
 from minigrad.checkpoint import CheckpointError, latest, save_rotating
 from minigrad.environment import blas_info
 
+from .build import generator, make_model
 from .decode import chooser, generate
 from .language_model import LanguageModel
 from .plot import plot_loss
 from .progress import Progress
-from .settings import Settings, SettingsError, generator, make_model
+from .settings import Settings, SettingsError
 from .text import EOS, TextError, Vocabulary
 from .train import Observer, Step, Trainer
 
@@ -48,9 +48,9 @@ class RunError(ValueError):
     """A folder is not what it should be. The message is one line: what it is, and what to do."""
 
 
-# --------------------------------------------------------------------------------------------------------------
+# ----------------------------------------------------------------------------------------------------------
 # The folder
-# --------------------------------------------------------------------------------------------------------------
+# ----------------------------------------------------------------------------------------------------------
 
 
 class RunFolder:
@@ -66,26 +66,43 @@ class RunFolder:
     def files(self) -> list[Path]:
         """What a run has left here."""
         named = [self.path / name for name in (CONFIG, METRICS, SAMPLES, BEST, *PICTURES)]
-        return [p for p in named if p.exists()] + sorted(self.path.glob("checkpoint-*.npz"))
+        return [p for p in named if p.exists()] + self.checkpoints()
+
+    def checkpoints(self) -> list[Path]:
+        """The checkpoints that are kept, by number."""
+        return sorted(self.path.glob("checkpoint-*.npz"))
 
     def begin(self, settings: Settings, overwrite: bool = False) -> None:
         """Make the folder, and write down the settings of a new run.
 
         Raises:
-            RunError: there is a run already, and it is not to be overwritten; or the folder cannot be written.
+            RunError: there is a run already, and it is not to be overwritten; or the folder cannot be
+                written.
         """
         old = self.files()
         if old and not overwrite:
-            raise RunError(f"{self.path} already has a run in it ({old[0].name}): go on with it (--resume {self.path}), "
-                           "give another folder (--run), or lose it (--overwrite)")
+            raise RunError(
+                f"{self.path} already has a run in it ({old[0].name}): go on with it (--resume {self.path}), "
+                "give another folder (--run), or lose it (--overwrite)"
+            )
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             for file in old:
                 file.unlink()
-            text = json.dumps({"settings": settings.to_json()}, indent=2, ensure_ascii=False)
-            write_file(self.path / CONFIG, text.encode("utf-8", "backslashreplace"))
         except OSError as error:
-            raise RunError(f"cannot write to {self.path}: {error.strerror or error}; give another folder (--run)") from None
+            raise self._unwritable(error) from None
+        self.write(settings)
+
+    def write(self, settings: Settings) -> None:
+        """Write down the settings. Raises RunError where that cannot be done."""
+        text = json.dumps({"settings": settings.to_json()}, indent=2)
+        try:
+            write_file(self.path / CONFIG, text.encode())
+        except OSError as error:
+            raise self._unwritable(error) from None
+
+    def _unwritable(self, error: OSError) -> RunError:
+        return RunError(f"cannot write to {self.path}: {error.strerror or error}; give another --run folder")
 
     def settings(self) -> Settings:
         """The settings in config.json. Raises RunError where there are none."""
@@ -94,7 +111,9 @@ class RunFolder:
             return Settings.from_json(json.loads(where.read_text(encoding="utf-8"))["settings"])
         except FileNotFoundError:
             what = "there is no folder" if not self.path.exists() else "there is no run in"
-            raise RunError(f"{what} {self.path}: give the folder that train wrote, such as runs/python-reference-lstm") from None
+            raise RunError(
+                f"{what} {self.path}: give the folder that train wrote, such as runs/python-reference-lstm"
+            ) from None
         except (OSError, ValueError, KeyError, TypeError, SettingsError) as error:
             raise RunError(f"cannot use {where}: {_reason(error)}") from None
 
@@ -105,8 +124,10 @@ class RunFolder:
 
     def sizes(self) -> dict[str, int]:
         """How long the files are that grow."""
-        return {name: (self.path / name).stat().st_size if (self.path / name).exists() else 0
-                for name in (METRICS, SAMPLES)}
+        return {
+            name: (self.path / name).stat().st_size if (self.path / name).exists() else 0
+            for name in (METRICS, SAMPLES)
+        }
 
     def cut(self, sizes: dict[str, int]) -> None:
         """Cut the files that grow back to earlier sizes."""
@@ -130,8 +151,12 @@ class RunFolder:
             ax = plot_loss(self.records(), settings.level)
         except ImportError:
             return []
-        ax.set_title(f"{os.path.basename(settings.source) or settings.source}, {settings.cell.upper()} "
-                     f"{settings.layers} × {settings.hidden}", loc="left", parse_math=False)
+        ax.set_title(
+            f"{os.path.basename(settings.source) or settings.source}, {settings.cell.upper()} "
+            f"{settings.layers} × {settings.hidden}",
+            loc="left",
+            parse_math=False,
+        )
         for name in PICTURES:
             buffer = io.BytesIO()
             with warnings.catch_warnings():
@@ -153,7 +178,7 @@ def new_folder(settings: Settings, below: str = "runs") -> Path:
 
 
 def write_file(path: Path, content: bytes) -> None:
-    """Write a file beside its place and rename it, so that it is either whole or not there. Raises OSError."""
+    """Write a file beside its place and rename it: it is either whole or not there. Raises OSError."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
     try:
         with open(temporary, "xb") as file:
@@ -167,9 +192,9 @@ def write_file(path: Path, content: bytes) -> None:
         raise
 
 
-# --------------------------------------------------------------------------------------------------------------
+# ----------------------------------------------------------------------------------------------------------
 # What is saved
-# --------------------------------------------------------------------------------------------------------------
+# ----------------------------------------------------------------------------------------------------------
 
 
 class Saved(NamedTuple):
@@ -230,19 +255,24 @@ def _unpacked(path: Path, tree: Any) -> Saved:
     try:
         if not isinstance(tree, dict):
             raise TypeError("it is not of a run")
-        return Saved(path, Settings.from_json(tree["settings"]), Vocabulary.from_json(tree["vocabulary"]), tree)
+        return Saved(
+            path, Settings.from_json(tree["settings"]), Vocabulary.from_json(tree["vocabulary"]), tree
+        )
     except (KeyError, TypeError, SettingsError, TextError) as error:
         raise RunError(f"cannot use {path}: {_reason(error)}") from None
 
 
 def _check_sizes(settings: Settings, symbols: int, values: Any) -> None:
-    """Compare what the settings ask for with what is saved, before memory is taken for a model of that size."""
+    """Compare what the settings ask for with what is saved, before memory is taken for a model of that
+    size.
+    """
     cells = sum(name.endswith(".weight_hh") for name in values)
     shape = values["recurrent.cells.0.weight_hh"].shape
     rows = values["embedding.weight"].shape if settings.embedding else (symbols, 0)
     output = values["output_bias" if settings.tied else "output.bias"].shape
     if (cells, shape[0], rows[0], output) != (settings.layers, settings.hidden, symbols, (symbols,)) or (
-            settings.embedding and rows[1] != settings.embedding):
+        settings.embedding and rows[1] != settings.embedding
+    ):
         raise ValueError("its settings and its model do not belong together")
 
 
@@ -252,9 +282,9 @@ def _reason(error: Exception) -> str:
     return str(getattr(error, "strerror", None) or error) or type(error).__name__
 
 
-# --------------------------------------------------------------------------------------------------------------
+# ----------------------------------------------------------------------------------------------------------
 # Keeping a run
-# --------------------------------------------------------------------------------------------------------------
+# ----------------------------------------------------------------------------------------------------------
 
 
 class Recorder(Observer):
@@ -271,7 +301,9 @@ class Recorder(Observer):
         seconds: how long the run was trained in all, up to the last line of metrics.
     """
 
-    def __init__(self, folder: RunFolder, settings: Settings, vocabulary: Vocabulary, progress: Progress) -> None:
+    def __init__(
+        self, folder: RunFolder, settings: Settings, vocabulary: Vocabulary, progress: Progress
+    ) -> None:
         self.folder = folder
         self.settings = settings
         self.vocabulary = vocabulary
@@ -295,11 +327,18 @@ class Recorder(Observer):
         self.progress.text(text)
 
     def save(self, trainer: Trainer, best: bool) -> None:
+        training = trainer.state_dict()
         common = {"settings": self.settings.to_json(), "vocabulary": self.vocabulary.to_json()}
-        everything = {**common, "trainer": trainer.state_dict(), "sampling": self.rng, "seconds": self.seconds,
-                      "threads": blas_info()["threads"], "sizes": self.folder.sizes()}
         if best:
-            mg.save(self.folder.path / BEST, {**common, "trainer": {"model": everything["trainer"]["model"]}})
+            mg.save(self.folder.path / BEST, {**common, "trainer": {"model": training["model"]}})
+        everything = {
+            **common,
+            "trainer": training,
+            "sampling": self.rng,
+            "seconds": self.seconds,
+            "threads": blas_info()["threads"],
+            "sizes": self.folder.sizes(),
+        }
         save_rotating(self.folder.path, trainer.steps, everything, keep=self.settings.keep)
 
     def resume(self, saved: Saved, trainer: Trainer) -> None:
@@ -316,8 +355,10 @@ class Recorder(Observer):
             raise RunError(f"cannot go on from {saved.path}: {_reason(error)}") from None
         threads = blas_info()["threads"]
         if tree.get("threads") != threads:
-            self.progress.say(f"note: matrix products use {threads} threads here and used {tree.get('threads')} before, "
-                              "so that the last bits may differ")
+            self.progress.say(
+                f"note: matrix products use {threads} threads here and used {tree.get('threads')} before, "
+                "so that the last bits may differ"
+            )
 
 
 def start_ids(vocabulary: Vocabulary) -> list[int]:
@@ -328,7 +369,9 @@ def start_ids(vocabulary: Vocabulary) -> list[int]:
     return [0]
 
 
-def sample_text(model: LanguageModel, vocabulary: Vocabulary, rng: np.random.Generator, t: float = 0.8) -> str:
+def sample_text(
+    model: LanguageModel, vocabulary: Vocabulary, rng: np.random.Generator, t: float = 0.8
+) -> str:
     """A few lines of what the model writes."""
     length = 60 if vocabulary.level == "word" else 300
     training = model.training
@@ -336,8 +379,3 @@ def sample_text(model: LanguageModel, vocabulary: Vocabulary, rng: np.random.Gen
     ids = list(itertools.islice(generate(model, start, chooser(rng, t)), length))
     model.train(training)
     return vocabulary.decode(ids).strip("\n")
-
-
-def say_to_stderr(message: str) -> None:
-    """A line on standard error."""
-    print(message, file=sys.stderr, flush=True)

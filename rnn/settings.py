@@ -1,119 +1,123 @@
-"""What a training run is made of, as plain values that a file can hold, and the parts made from them."""
+"""What decides how a training run goes: plain values that a file can hold and the command line can take."""
+
+# ruff: noqa: RUF009 -- `setting` makes a field, as `field` does
 
 from __future__ import annotations
 
 import math
 import types
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import Field, asdict, dataclass, field, fields, replace
 from typing import Any, Literal, TypeAlias, Union, get_args, get_origin, get_type_hints
 
-import numpy as np
-
-import minigrad as mg
-from minigrad.optim import CosineLR, ExponentialLR, Optimiser, PlateauLR, Schedule
-
-from .language_model import LanguageModel
-from .layers import GRU, LSTM, RNN, Recurrent
-from .text import Batches, Corpus, Ids, Level, NormalForm, TextError, Vocabulary, read_corpus, split
-from .train import NonFinite, Trainer
+from .text import Level, NormalForm
+from .train import NonFinite
 
 CellName: TypeAlias = Literal["rnn", "lstm", "gru"]
+Compiled: TypeAlias = Literal["auto", "yes", "no"]
 OptimiserName: TypeAlias = Literal["sgd", "adagrad", "rmsprop", "adam", "adamw"]
 ScheduleName: TypeAlias = Literal["constant", "exponential", "cosine", "plateau"]
-Compiled: TypeAlias = Literal["auto", "yes", "no"]
 
-CELLS: dict[CellName, type[Recurrent]] = {"rnn": RNN, "lstm": LSTM, "gru": GRU}
-LEARNING_RATES: dict[OptimiserName, float] = {
-    "sgd": 1.0, "adagrad": 0.05, "rmsprop": 2e-3, "adam": 3e-3, "adamw": 3e-3}
+RATES: dict[OptimiserName, float] = {"sgd": 1.0, "adagrad": 0.05, "rmsprop": 2e-3, "adam": 3e-3,
+                                     "adamw": 3e-3}
 DECAYS = {"exponential": 0.97, "plateau": 0.25}
-CHANGEABLE = frozenset({"epochs", "steps", "minutes", "lr", "clip", "clip_value", "non_finite", "valid_every",
-                        "sample_every", "keep", "compiled"})
-"""What may be another when a run goes on."""
-PURPOSES = ("initial values", "dropout", "sampling")
+EPOCHS = 10.0
 
 
 class SettingsError(ValueError):
     """A setting that cannot be. The message is one line: which, and what it can be."""
 
 
+def setting(default: Any, text: str, unset: str = "", *, least: float = -math.inf, above: float = -math.inf,
+            below: float = math.inf, metavar: str = "", later: bool = False) -> Any:
+    """A field of `Settings`.
+
+    Args:
+        default: its value where none is given.
+        text: what it is, for the help of the command line.
+        unset: what None means, for the same.
+        least, above, below: bounds of a number; below is exclusive, and so is above.
+        metavar: what stands for a value in the help.
+        later: whether it may be another when a run goes on.
+    """
+    return field(default=default, metadata={"text": text, "unset": unset, "metavar": metavar, "later": later,
+                                            "least": least, "above": above, "below": below})
+
+
 @dataclass(frozen=True)
 class Settings:
-    """All that decides how a run goes; the help of `python -m rnn train` says what each is."""
+    """All settings of a run. Raises SettingsError for values that cannot be, or not together."""
 
-    # the text
-    source: str = "python-reference"
-    level: Level = "char"
-    pattern: str = "*.txt"
-    encoding: str = "utf-8"
-    normalize: NormalForm | None = None
-    limit: int | None = None
-    min_count: int = 1
-    max_symbols: int | None = None
-    valid: float = 0.05
-    # the model
-    cell: CellName = "lstm"
-    hidden: int = 256
-    layers: int = 1
-    embedding: int = 0
-    tied: bool = False
-    dropout: float = 0.0
-    init: float | None = None
-    forget_bias: float = 1.0
-    compiled: Compiled = "auto"
-    # the training
-    batch: int = 32
-    time: int = 64
-    epochs: float | None = None
-    steps: int | None = None
-    minutes: float | None = None
-    optimizer: OptimiserName = "adam"
-    lr: float | None = None
-    schedule: ScheduleName = "constant"
-    lr_decay: float | None = None
-    decay_from: int = 1
-    clip: float | None = 5.0
-    clip_value: float | None = None
-    non_finite: NonFinite = "stop"
-    seed: int = 0
-    # what is kept and shown
-    valid_every: int | None = None
-    sample_every: int | None = None
-    keep: int = 3
+    source: str = setting("python-reference", "file, folder, - or the name of an embedded text")
+    level: Level = setting("char", "what a symbol is")
+    pattern: str = setting("*.txt", "which files of a folder, at any depth", metavar="GLOB")
+    encoding: str = setting("utf-8", "of the text", metavar="NAME")
+    normalize: NormalForm | None = setting(None, "Unicode normal form to bring the text to", "as it is")
+    limit: int | None = setting(None, "read so many characters at most", "all", least=1)
+    min_count: int = setting(1, "rarer symbols become one, for unknown ones", least=1)
+    max_symbols: int | None = setting(None, "so many symbols at most, the most frequent", "all", least=2)
+    valid: float = setting(0.05, "part of the text, at its end, that is held out for validation; 0 for none",
+                           least=0, below=0.9)
+
+    cell: CellName = setting("lstm", "of the recurrent layers")
+    hidden: int = setting(256, "width of each layer", least=1)
+    layers: int = setting(1, "how many on top of each other", least=1)
+    embedding: int = setting(0, "size of the learned vectors for symbols; 0 for one-hot", least=0)
+    tied: bool = setting(False, "use the embedding for the output too; it has to be as wide as the layers")
+    dropout: float = setting(0.0, "drop probability of what goes into the layers and what comes out of them",
+                             least=0, below=1)
+    init: float | None = setting(None, "draw all first values uniformly from ± this", "as suits each layer",
+                                 above=0)
+    forget_bias: float = setting(1.0, "first value of the LSTM's forget bias")
+    compiled: Compiled = setting("auto", "whether the loop over time is compiled", later=True)
+
+    batch: int = setting(32, "how many stretches of the text are read side by side", least=1)
+    time: int = setting(64, "steps of backpropagation through time", least=1)
+    epochs: float | None = setting(None, "how often to go through the text",
+                                   f"{EPOCHS:g}, without --steps and --minutes", above=0, later=True)
+    steps: int | None = setting(None, "stop after so many steps", "no limit", least=1, later=True)
+    minutes: float | None = setting(None, "stop after so many minutes", "no limit", above=0, later=True)
+    optimizer: OptimiserName = setting("adam", "how parameters move")
+    lr: float | None = setting(None, "learning rate", ", ".join(f"{name} {r:g}" for name, r in RATES.items()),
+                               above=0, later=True)
+    schedule: ScheduleName | None = setting(
+        None, "of the learning rate: exponential and plateau multiply it by --lr-decay, after each epoch or "
+        "where validation does not improve; cosine lets it fall to 0 at the end",
+        "constant, with --lr-decay exponential")
+    lr_decay: float | None = setting(None, "factor of the schedule",
+                                     ", ".join(f"{name} {f}" for name, f in DECAYS.items()), above=0, below=1)
+    decay_from: int = setting(1, "first epoch after which an exponential schedule decays", least=1)
+    clip: float = setting(5.0, "largest norm of the gradient; 0 for any", least=0, later=True)
+    clip_value: float = setting(0.0, "largest value in the gradient, in place of --clip; 0 for any",
+                                least=0, later=True)
+    non_finite: NonFinite = setting("stop", "where a loss or gradient is not finite: stop with a checkpoint, "
+                                    "or skip the step", later=True)
+    seed: int = setting(0, "of all random numbers", least=0)
+
+    valid_every: int | None = setting(None, "steps from one validation to the next",
+                                      "an epoch, within 100 and 1000", least=1, later=True)
+    sample_every: int | None = setting(None, "steps from one sample to the next; 0 for none",
+                                       "with each validation", least=0, later=True)
+    keep: int = setting(3, "how many checkpoints to keep, beside the best", least=1, later=True)
 
     def __post_init__(self) -> None:
-        for name, hint in get_type_hints(Settings).items():
-            if not _fits(getattr(self, name), hint):
-                raise SettingsError(f"{option(name)} cannot be {getattr(self, name)!r}")
-        for name in ("hidden", "layers", "batch", "time", "min_count", "decay_from", "keep", "limit", "steps",
-                     "valid_every"):
-            self._need(name, lambda v: v >= 1, "at least 1")
-        for name in ("embedding", "sample_every", "seed"):
-            self._need(name, lambda v: v >= 0, "at least 0")
-        for name in ("epochs", "minutes", "lr", "lr_decay", "clip", "clip_value", "init"):
-            self._need(name, lambda v: 0 < v < math.inf, "above 0")
-        self._need("max_symbols", lambda v: v >= 2, "at least 2")
-        self._need("dropout", lambda v: 0 <= v < 1, "at least 0 and below 1")
-        self._need("valid", lambda v: 0 <= v <= 0.5, "between 0 and 0.5")
-        self._need("forget_bias", math.isfinite, "a finite number")
+        hints = get_type_hints(Settings)
+        for one in fields(self):
+            value = getattr(self, one.name)
+            if not _fits(value, hints[one.name]):
+                raise SettingsError(f"{option(one.name)} cannot be {value!r}")
+            _check_bounds(one, value)
         if self.tied and self.embedding != self.hidden:
             raise SettingsError(f"--tied needs an embedding as wide as the layers: --embedding {self.hidden}")
         if self.schedule == "plateau" and not self.valid:
             raise SettingsError("--schedule plateau needs a text for validation: --valid 0.05")
-        if self.schedule == "cosine" and self.epochs is None and self.steps is None and self.minutes is not None:
+        if self.schedule == "cosine" and self.epochs is self.steps is None and self.minutes is not None:
             raise SettingsError("--schedule cosine needs to know its end: --epochs or --steps")
-        if self.schedule == "plateau" and not (self.lr_decay or 0) < 1:
-            raise SettingsError(f"--lr-decay is below 1 with --schedule plateau, not {self.lr_decay}")
-
-    def _need(self, name: str, good: Any, what: str) -> None:
-        value = getattr(self, name)
-        if value is not None and not good(value):
-            raise SettingsError(f"{option(name)} is {what}, not {value!r}")
 
     @property
     def rate(self) -> float:
         """The learning rate that was asked for, or the usual one of the optimiser."""
-        return LEARNING_RATES[self.optimizer] if self.lr is None else self.lr
+        return RATES[self.optimizer] if self.lr is None else self.lr
 
     def to_json(self) -> dict[str, Any]:
         """The settings as JSON types; `from_json` takes them back."""
@@ -122,8 +126,7 @@ class Settings:
     @classmethod
     def from_json(cls, value: object) -> Settings:
         """The settings that `to_json` wrote. Raises SettingsError for anything else."""
-        names = {field.name for field in fields(cls)}
-        if not isinstance(value, Mapping) or not value.keys() <= names:
+        if not isinstance(value, Mapping) or not value.keys() <= {one.name for one in fields(cls)}:
             raise SettingsError("these are not the settings of a run")
         return cls(**value)
 
@@ -133,14 +136,14 @@ class Settings:
         Raises:
             SettingsError: one that cannot change in the course of a run.
         """
+        later = {one.name for one in fields(self) if one.metadata["later"]}
         for name, value in given.items():
-            if name not in CHANGEABLE and value != getattr(self, name):
-                raise SettingsError(f"{option(name)} is fixed for this run: {getattr(self, name)!r}; leave it out, or "
-                                    "begin a new run with --run")
-        if given.keys() & {"clip", "clip_value"}:  # one takes the place of the other
-            given = {"clip": None, "clip_value": None, **given}
-        if given.keys() & {"epochs", "steps", "minutes"}:  # a new end takes the place of the old one
-            given = {"epochs": None, "steps": None, "minutes": None, **given}
+            if name not in later and value != getattr(self, name):
+                raise SettingsError(f"{option(name)} is fixed for this run, at {getattr(self, name)!r}: "
+                                    "leave it out, or begin a new run")
+        for names in ({"epochs", "steps", "minutes"}, {"clip", "clip_value"}):
+            if given.keys() & names:  # the new takes the place of the old
+                given = {name: 0.0 if name.startswith("clip") else None for name in names} | dict(given)
         return replace(self, **given)
 
 
@@ -149,88 +152,24 @@ def option(name: str) -> str:
     return "the source" if name == "source" else "--" + name.replace("_", "-")
 
 
+def _check_bounds(one: Field[Any], value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return
+    least, above, below = (one.metadata[name] for name in ("least", "above", "below"))
+    if not (math.isfinite(value) and least <= value and above < value < below):
+        bounds = [text for text, bound in ((f"at least {least:g}", least), (f"above {above:g}", above),
+                                           (f"below {below:g}", below)) if math.isfinite(bound)]
+        raise SettingsError(f"{option(one.name)} is {' and '.join(bounds) or 'a finite number'}, not {value}")
+
+
 def _fits(value: object, hint: Any) -> bool:
-    """Whether a value is of a type: a plain one, a Literal, or a union of these. An int is a float too, a bool is not."""
+    """Whether a value is of a type: a plain one, a Literal, or a union of these. An int will do for a
+    float.
+    """
     if get_origin(hint) in (Union, types.UnionType):
         return any(_fits(value, h) for h in get_args(hint))
     if get_origin(hint) is Literal:
         return isinstance(value, str) and value in get_args(hint)
-    if hint is float:
-        return isinstance(value, (int, float)) and not isinstance(value, bool)
-    return isinstance(value, hint) and (hint is bool or not isinstance(value, bool))
-
-
-# --------------------------------------------------------------------------------------------------------------
-# The parts
-# --------------------------------------------------------------------------------------------------------------
-
-
-def generator(seed: int, purpose: str) -> np.random.Generator:
-    """A private generator for a purpose, so that one cannot use up another's numbers."""
-    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(PURPOSES.index(purpose),)))
-
-
-def read(settings: Settings) -> tuple[Corpus, Vocabulary]:
-    """The text and its vocabulary. Raises TextError."""
-    s = settings
-    corpus = read_corpus(s.source, level=s.level, pattern=s.pattern, encoding=s.encoding, normalize=s.normalize,
-                         limit=s.limit)
-    return corpus, Vocabulary.from_text(corpus.text, s.level, min_count=s.min_count, max_size=s.max_symbols)
-
-
-def parts(settings: Settings, ids: Ids) -> tuple[Ids, Ids | None]:
-    """The ids for training and those for validation, if any. Raises TextError where there are too few."""
-    s = settings
-    if not s.valid:
-        return ids, None
-    train, valid = split(ids, (1 - s.valid, s.valid), batch_size=s.batch, time_steps=s.time)
-    return train, valid
-
-
-def make_model(settings: Settings, symbols: int) -> LanguageModel:
-    """A model with its first values."""
-    s = settings
-    rng = generator(s.seed, "initial values")
-    extra = {"forget_bias": s.forget_bias} if s.cell == "lstm" else {}
-    recurrent = CELLS[s.cell](s.embedding or symbols, s.hidden, s.layers, rng=rng,
-                              compiled={"auto": "auto", "yes": True, "no": False}[s.compiled], **extra)
-    model = LanguageModel(symbols, recurrent, s.embedding or None, tied=s.tied, dropout=s.dropout, rng=rng,
-                          dropout_rng=generator(s.seed, "dropout"))
-    if s.init is not None:
-        model.initialise(s.init, s.forget_bias, rng)
-    return model
-
-
-def steps_to_take(settings: Settings, batches: Batches) -> int | None:
-    """How many steps the settings ask for, or None where only the time ends the training."""
-    s = settings
-    ends = [s.steps] if s.steps is not None else []
-    if s.epochs is not None or (s.steps is None and s.minutes is None):
-        ends.append(max(1, math.ceil((10 if s.epochs is None else s.epochs) * len(batches))))
-    return min(ends, default=None)
-
-
-def make_trainer(settings: Settings, model: LanguageModel, train: Ids, valid: Ids | None) -> Trainer:
-    """A trainer at its first step. Raises TextError where the text is too short."""
-    s = settings
-    batches = Batches(train, s.batch, s.time)
-    kinds: dict[OptimiserName, type[Optimiser]] = {
-        "sgd": mg.optim.SGD, "adagrad": mg.optim.Adagrad, "rmsprop": mg.optim.RMSprop, "adam": mg.optim.Adam,
-        "adamw": mg.optim.AdamW}
-    extra: dict[str, Any] = {"alpha": 0.95} if s.optimizer == "rmsprop" else {}
-    optimiser = kinds[s.optimizer](model.parameters(), lr=s.rate, **extra)
-    decay = s.lr_decay if s.lr_decay is not None else DECAYS.get(s.schedule, 1.0)
-    schedule: Schedule | None = None
-    if s.schedule == "exponential":
-        schedule = ExponentialLR(optimiser, decay, start=s.decay_from)
-    elif s.schedule == "plateau":
-        schedule = PlateauLR(optimiser, decay)
-    elif s.schedule == "cosine":
-        schedule = CosineLR(optimiser, steps_to_take(s, batches) or 1)
-    return Trainer(model, optimiser, batches, schedule=schedule, period="step" if s.schedule == "cosine" else "epoch",
-                   clip_norm=None if s.clip_value is not None else s.clip, clip_value=s.clip_value,
-                   non_finite=s.non_finite, valid=valid)
-
-
-__all__ = ["CELLS", "LEARNING_RATES", "PURPOSES", "Settings", "SettingsError", "TextError", "generator", "make_model",
-           "make_trainer", "option", "parts", "read", "steps_to_take"]
+    if isinstance(value, bool):
+        return hint is bool
+    return isinstance(value, (int, float) if hint is float else hint)

@@ -1,7 +1,7 @@
 """Training a language model by truncated backpropagation through time.
 
-`Trainer` is one step after the other, and all that a next step depends on; `fit` is the loop around it. What is to be
-seen and kept of a training is the business of an `Observer`.
+`Trainer` is one step after the other, and all that a next step depends on; `fit` is the loop around it.
+What is to be seen and kept of a training is the business of an `Observer`.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, TypeAlias
 
@@ -31,7 +32,9 @@ class NonFiniteError(FloatingPointError):
 
 
 class Step(NamedTuple):
-    """What one step did: mean loss in nats, norm of the gradient before clipping, whether it was clipped or skipped."""
+    """What one step did: mean loss in nats, norm of the gradient before clipping, whether it was clipped or
+    skipped.
+    """
 
     loss: float
     norm: float
@@ -50,8 +53,9 @@ class Trainer:
         clip_value: the largest absolute value of each entry of the gradient, or None; not both.
         schedule: of the optimiser's learning rate, or None; `PlateauLR` reads the validation loss.
         period: whether the schedule goes on with each step or each epoch.
-        non_finite: what to do where the loss or a gradient is not finite: "stop" raises NonFiniteError, "skip" leaves
-            the parameters as they are and goes on with the next window, from a state of zeros.
+        non_finite: what to do where the loss or a gradient is not finite: "stop" raises NonFiniteError,
+            "skip" leaves the parameters as they are and goes on with the next window, from a state of
+            zeros.
         valid: ids (n,) for validation, or None.
 
     Attributes:
@@ -62,9 +66,19 @@ class Trainer:
         ValueError: settings that do not go together.
     """
 
-    def __init__(self, model: LanguageModel, optimiser: Optimiser, batches: Batches, *, clip_norm: float | None = None,
-                 clip_value: float | None = None, schedule: Schedule | None = None, period: Period = "epoch",
-                 non_finite: NonFinite = "stop", valid: Ids | None = None) -> None:
+    def __init__(
+        self,
+        model: LanguageModel,
+        optimiser: Optimiser,
+        batches: Batches,
+        *,
+        clip_norm: float | None = None,
+        clip_value: float | None = None,
+        schedule: Schedule | None = None,
+        period: Period = "epoch",
+        non_finite: NonFinite = "stop",
+        valid: Ids | None = None,
+    ) -> None:
         if clip_norm is not None and clip_value is not None:
             raise ValueError("a gradient is clipped by its norm or by value, not both")
         if isinstance(schedule, PlateauLR) and valid is None:
@@ -93,8 +107,8 @@ class Trainer:
         """Learn from the next window.
 
         Raises:
-            NonFiniteError: the loss or a gradient was not finite, if that is to stop the training. Nothing has changed
-                then, so that the trainer can be saved.
+            NonFiniteError: the loss or a gradient was not finite, if that is to stop the training. Nothing
+                has changed then, so that the trainer can be saved.
         """
         place = self.batches.state_dict()
         window = next(self.batches)
@@ -140,7 +154,9 @@ class Trainer:
         return norm, clipped
 
     def _schedule(self) -> None:
-        if self.schedule is not None and (self.period == "step" or self.batches.position % len(self.batches) == 0):
+        if self.schedule is not None and (
+            self.period == "step" or self.batches.position % len(self.batches) == 0
+        ):
             waits = isinstance(self.schedule, PlateauLR)
             self.schedule.step(self.validate().nats if waits else None)
 
@@ -157,12 +173,12 @@ class Trainer:
         return self._validated[1]
 
     def _validation_layout(self) -> tuple[int, int]:
-        """Rows and time steps: as in training, but with rows long enough that their beginnings do not count."""
+        """Rows and time steps: as in training, but rows so long that their beginnings hardly count."""
         assert self.valid is not None
         rows, length = self.batches.batch_size, self.batches.time_steps
         return max(1, min(rows, self.valid.size // (4 * length))), length
 
-    # -- state -------------------------------------------------------------------------------------------------------
+    # -- state ---------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
         """All that the next steps depend on, as a tree for `mg.save`."""
@@ -195,8 +211,10 @@ class Trainer:
 
     def _assign(self, saved: Mapping[str, Any]) -> None:
         if (self.schedule is None) != (saved["schedule"] is None):
-            raise ValueError("the saved training has " + ("a schedule, this one has none" if self.schedule is None
-                                                          else "no schedule, this one has"))
+            raise ValueError(
+                "the saved training has "
+                + ("a schedule, this one has none" if self.schedule is None else "no schedule, this one has")
+            )
         self.batches.load_state_dict(saved["batches"])
         self.model.load_state_dict(saved["model"])
         self.model.load_generator_state(saved["generators"])
@@ -209,18 +227,21 @@ class Trainer:
 
     def _as_state(self, saved: Any) -> State:
         """Saved arrays as a state of the layers."""
+
         def constant(zero: mg.Tensor, value: Any) -> mg.Tensor:
             if value.shape != zero.shape or value.dtype != zero.dtype:
-                raise ValueError(f"the saved state has {value.dtype} {value.shape}, the layers {zero.dtype} {zero.shape}")
+                raise ValueError(
+                    f"the saved state has {value.dtype} {value.shape}, the layers {zero.dtype} {zero.shape}"
+                )
             return mg.tensor(value)
 
         zeros = self.model.recurrent.initial_state(self.batches.batch_size)
         return tuple(tree_map(constant, zeros, saved))
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# ----------------------------------------------------------------------------------------------------------
 # The loop
-# ---------------------------------------------------------------------------------------------------------------------
+# ----------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -272,10 +293,8 @@ class Interrupts:
 
     def __enter__(self) -> Interrupts:
         for number in (signal.SIGINT, signal.SIGTERM):
-            try:
+            with suppress(ValueError):  # only the main thread gets signals
                 self._before[number] = signal.signal(number, self._note)
-            except ValueError:  # only the main thread gets signals
-                pass
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -301,15 +320,23 @@ class _Average:
         good = [s for s in self.steps if not s.skipped]
         line: dict[str, Any] = {"step": trainer.steps, "epoch": round(trainer.epoch, 4)}
         if good:
-            line |= {"loss": sum(s.loss for s in good) / len(good), "norm": sum(s.norm for s in good) / len(good),
-                     "clipped": sum(s.clipped for s in good) / len(good)}
+            line |= {
+                "loss": sum(s.loss for s in good) / len(good),
+                "norm": sum(s.norm for s in good) / len(good),
+                "clipped": sum(s.clipped for s in good) / len(good),
+            }
         line |= {"skipped": trainer.skipped, "lr": trainer.optimiser.lr, "seconds": round(seconds, 3)}
         self.steps = []
         return line
 
 
-def fit(trainer: Trainer, plan: Plan, observer: Observer, interrupts: Interrupts | None = None,
-        seconds_before: float = 0.0) -> str:
+def fit(
+    trainer: Trainer,
+    plan: Plan,
+    observer: Observer,
+    interrupts: Interrupts | None = None,
+    seconds_before: float = 0.0,
+) -> str:
     """Train as planned, with a checkpoint at the end however it ends.
 
     Args:

@@ -1,0 +1,96 @@
+"""The parts of a training run, made from its settings."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+import minigrad as mg
+from minigrad.optim import CosineLR, ExponentialLR, Optimiser, PlateauLR, Schedule
+
+from .language_model import LanguageModel
+from .layers import GRU, LSTM, RNN, Recurrent
+from .settings import DECAYS, EPOCHS, CellName, Compiled, OptimiserName, Settings
+from .text import Batches, Corpus, Ids, Vocabulary, read_corpus, split
+from .train import Plan, Trainer
+
+CELLS: dict[CellName, type[Recurrent]] = {"rnn": RNN, "lstm": LSTM, "gru": GRU}
+COMPILED: dict[Compiled, bool | str] = {"auto": "auto", "yes": True, "no": False}
+OPTIMISERS: dict[OptimiserName, type[Optimiser]] = {
+    "sgd": mg.optim.SGD, "adagrad": mg.optim.Adagrad, "rmsprop": mg.optim.RMSprop, "adam": mg.optim.Adam,
+    "adamw": mg.optim.AdamW}
+PURPOSES = ("initial values", "dropout", "sampling")
+
+
+def generator(seed: int, purpose: str) -> np.random.Generator:
+    """A private generator for each purpose, so that one cannot use up another's numbers."""
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(PURPOSES.index(purpose),)))
+
+
+def read(s: Settings) -> tuple[Corpus, Vocabulary]:
+    """The text and its vocabulary. Raises TextError."""
+    corpus = read_corpus(s.source, level=s.level, pattern=s.pattern, encoding=s.encoding,
+                         normalize=s.normalize, limit=s.limit)
+    return corpus, Vocabulary.from_text(corpus.text, s.level, min_count=s.min_count, max_size=s.max_symbols)
+
+
+def parts(s: Settings, ids: Ids) -> tuple[Ids, Ids | None]:
+    """The ids for training and those for validation, if any. Raises TextError where there are too few."""
+    if not s.valid:
+        return ids, None
+    learn, hold = split(ids, (1 - s.valid, s.valid), batch_size=s.batch, time_steps=s.time)
+    return learn, hold
+
+
+def make_model(s: Settings, symbols: int) -> LanguageModel:
+    """A model with its first values."""
+    rng = generator(s.seed, "initial values")
+    extra: dict[str, Any] = {"forget_bias": s.forget_bias} if s.cell == "lstm" else {}
+    extra["compiled"] = COMPILED[s.compiled]
+    recurrent = CELLS[s.cell](s.embedding or symbols, s.hidden, s.layers, rng=rng, **extra)
+    model = LanguageModel(symbols, recurrent, s.embedding or None, tied=s.tied, dropout=s.dropout, rng=rng,
+                          dropout_rng=generator(s.seed, "dropout"))
+    if s.init is not None:
+        model.initialise(s.init, s.forget_bias, rng)
+    return model
+
+
+def make_trainer(s: Settings, model: LanguageModel, learn: Ids, hold: Ids | None) -> Trainer:
+    """A trainer before its first step. Raises TextError where the text is too short."""
+    batches = Batches(learn, s.batch, s.time)
+    extra: dict[str, Any] = {"alpha": 0.95} if s.optimizer == "rmsprop" else {}
+    optimiser = OPTIMISERS[s.optimizer](model.parameters(), lr=s.rate, **extra)
+    schedule = make_schedule(s, optimiser, total_steps(s, len(batches)))
+    return Trainer(model, optimiser, batches, schedule=schedule,
+                   period="step" if s.schedule == "cosine" else "epoch",
+                   clip_norm=None if s.clip_value else s.clip or None, clip_value=s.clip_value or None,
+                   non_finite=s.non_finite, valid=hold)
+
+
+def make_schedule(s: Settings, optimiser: Optimiser, steps: int | None) -> Schedule | None:
+    """The schedule of the learning rate; None for a constant one."""
+    kind = s.schedule or ("exponential" if s.lr_decay else "constant")
+    factor = s.lr_decay or DECAYS.get(kind, 1.0)
+    if kind == "exponential":
+        return ExponentialLR(optimiser, factor, start=s.decay_from)
+    if kind == "plateau":
+        return PlateauLR(optimiser, factor)
+    return CosineLR(optimiser, steps or 1) if kind == "cosine" else None
+
+
+def make_plan(s: Settings, windows: int) -> Plan:
+    """How long to train and when to look, where an epoch has so many windows."""
+    every = s.valid_every or min(max(windows, 100), 1000)
+    return Plan(steps=total_steps(s, windows), seconds=None if s.minutes is None else 60 * s.minutes,
+                valid_every=every, sample_every=every if s.sample_every is None else s.sample_every)
+
+
+def total_steps(s: Settings, windows: int) -> int | None:
+    """How many steps the settings ask for, or None where only the time ends the training."""
+    ends = [] if s.steps is None else [s.steps]
+    epochs = EPOCHS if s.epochs is s.steps is s.minutes is None else s.epochs
+    if epochs is not None:
+        ends.append(max(1, math.ceil(epochs * windows)))
+    return min(ends, default=None)
