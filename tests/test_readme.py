@@ -11,7 +11,7 @@ BLOCKS = re.findall(r"^```python\n(.*?)^```$", README, flags=re.MULTILINE | re.D
 
 def test_the_blocks_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert len(BLOCKS) >= 7
+    assert len(BLOCKS) >= 8
     namespace = {"__name__": "readme"}
     for k, block in enumerate(BLOCKS):
         try:
