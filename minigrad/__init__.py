@@ -34,12 +34,19 @@ from .rules.softmax import (
     nll_loss,
     softmax,
 )
-from .scan import scan
+from .scan import compiled, scan
 from .tape import GraphError, Node, Tape, no_grad, scope
 from .tensor import Tensor, apply, connect_operators, grad, name, tape, tensor
 
 _ = _rules
 connect_operators(getitem)
+
+
+def explain(step: Any, state: Any, inputs: Any, reverse: bool = False, backend: str | None = None) -> Any:
+    """The compiled form of `mg.scan(step, state, inputs)`, to be printed: programs, rewrites, generated source."""
+    from .compile.run import explain
+
+    return explain(step, state, inputs, reverse, backend)
 
 
 def __getattr__(attribute: str) -> Any:

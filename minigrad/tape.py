@@ -512,7 +512,7 @@ def backpropagate(seeds: Sequence[tuple[Origin | Variable, Any]], wanted: Sequen
                 total[source] = contribution
         if not retain_graph:
             node.free()
-    for leaf in leaves if wanted is None else [w for w in asked if isinstance(w, Variable)]:
+    for leaf in leaves if wanted is None else dict.fromkeys(w for w in wanted if isinstance(w, Variable)):
         g = result(leaf)
         if g is not None:
             found[leaf] = g

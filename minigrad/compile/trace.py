@@ -179,7 +179,7 @@ class Trace:
         for k, (shape, dtype) in enumerate(self._described):
             values[k] = Value(shape, dtype, tracer._alive[k]._name)
         for k, source, array in zip(tracer.source_numbers, self.sources, self.values, strict=True):
-            name = source._name if isinstance(source, Variable) else getattr(source, "name", None)
+            name = source._name if isinstance(source, Tensor) else getattr(source, "name", None)
             values[k] = Value(array.shape, array.dtype, name)
         instructions = []
         for node, codes, results, place in zip(tracer.nodes, tracer.operands, tracer.results, self.scopes, strict=True):
