@@ -1,7 +1,7 @@
 """The table that the tests of the rules walk: for every primitive and every public function, calls to try.
 
-A sample is a function of float arrays and the arrays to call it with. They lie inside the domain and away from kinks
-and ties, so that three derivatives exist; the corners have their own tests. `of` is the name of the function shown.
+A sample is a function of float arrays and the arrays to call it with. They lie inside the domain and away
+from kinks and ties, so that three derivatives exist; the corners have their own tests.
 """
 
 from __future__ import annotations
@@ -30,7 +30,10 @@ DECLARED = tuple(PRIMITIVES)
 
 @dataclass(frozen=True)
 class Sample:
-    """A call: `f(*args)`. `reference` gives the same value with NumPy alone; `f` itself when it is NumPy's."""
+    """A call: `f(*args)`, to show the function `of`.
+
+    `reference` gives the same value with NumPy alone; it is `f` itself where that is NumPy's.
+    """
 
     of: str
     case: str
@@ -47,7 +50,8 @@ class Sample:
 SAMPLES: list[Sample] = []
 
 
-def add(of: str, f: Callable[..., Any], *args: Array, case: str = "", reference: Callable[..., Any] | None = None,
+def add(of: str, f: Callable[..., Any], *args: Array, case: str = "",
+        reference: Callable[..., Any] | None = None,
         half: bool = True) -> None:
     """Put a sample into the table; its id tells the shapes and the case."""
     shapes = ",".join("x".join(map(str, a.shape)) or "0d" for a in args)
@@ -96,7 +100,8 @@ UNARY: dict[Any, Callable[..., Array]] = {
     np.negative: normal, np.positive: normal, np.reciprocal: positive, np.square: normal, np.sqrt: positive,
     np.cbrt: positive, np.exp: normal, np.exp2: normal, np.expm1: normal, np.log: positive, np.log2: positive,
     np.log10: positive, np.log1p: positive, np.sin: normal, np.cos: normal, np.tan: inside, np.arcsin: inside,
-    np.arccos: inside, np.arctan: normal, np.sinh: normal, np.cosh: normal, np.tanh: normal, np.arcsinh: normal,
+    np.arccos: inside, np.arctan: normal, np.sinh: normal, np.cosh: normal, np.tanh: normal,
+    np.arcsinh: normal,
     np.arctanh: inside, np.deg2rad: normal, np.rad2deg: normal, np.radians: normal, np.degrees: normal,
     np.absolute: apart, np.fabs: apart, np.nan_to_num: normal,
 }
@@ -118,7 +123,8 @@ for _shape in ((), (2, 3), (0, 3)):
 # Two arguments, broadcast against each other
 # ------------------------------------------------------------------------------------------------------------
 
-PAIRS = [((3,), (3,)), ((2, 1), (1, 3)), ((), (2, 3)), ((2, 3), ()), ((1, 1, 2), (3, 1)), ((0, 3), (3,)), ((), ())]
+PAIRS = [((3,), (3,)), ((2, 1), (1, 3)), ((), (2, 3)), ((2, 3), ()), ((1, 1, 2), (3, 1)), ((0, 3), (3,)),
+         ((), ())]
 
 BINARY: dict[Any, tuple[Callable[..., Array], Callable[..., Array]]] = {
     np.add: (normal, normal), np.subtract: (normal, normal), np.multiply: (normal, normal),
@@ -133,10 +139,9 @@ for _a, _b in PAIRS:
     for _f in APART:  # the second argument is never within 0.05 of the first
         add(_f.__name__, _f, apart(*_a), apart(*_b, offset=0.25) if _f not in (np.remainder, np.fmod)
             else positive(*_b) + 3.0)
-    add("where", lambda a, b: np.where(np.arange(3) % 2 == 0 if a.shape + b.shape and 3 in (a.shape + b.shape)[-1:]
-                                       else True, a, b), normal(*_a), normal(*_b))
-
-    add("copysign", lambda a, b=apart(*_b): np.copysign(a, b.astype(a.dtype)), apart(*_a), case=f"sign of {_b}")
+    _mask, _sign = np.arange(math.prod(_b)).reshape(_b) % 2 == 0, apart(*_b)
+    add("where", lambda a, b, m=_mask: np.where(m, a, b), normal(*_a), normal(*_b))
+    add("copysign", lambda a, s=_sign: np.copysign(a, s.astype(a.dtype)), apart(*_a), case=f"sign of {_b}")
 
 add("clip", lambda x: np.clip(x, -0.35, 0.55), apart(3, 4))
 add("clip", lambda x: np.clip(x, None, 0.55), apart(3, 4), case="above")
@@ -146,10 +151,12 @@ add("clip", lambda x: np.clip(x, min=-0.35, max=0.55), apart(5), case="keywords"
 for _exponent in (0, 1, 2, 3, -1, -2, 0.5, 2.5):
     add("power", lambda x, b=_exponent: x**b, positive(2, 3), case=f"exponent {_exponent}")
 add("power", lambda x: x**3, apart(5), case="negative base")
-add("power", lambda x: np.power(x, np.array([2.0, 3.0, -1.0], x.dtype)), apart(2, 3), case="array of exponents")
+add("power", lambda x: np.power(x, np.array([2.0, 3.0, -1.0], x.dtype)), apart(2, 3),
+    case="array of exponents")
 add("power", lambda x: 2**x, normal(3), case="of a number")
 add("power", lambda x: 0.5**x, normal(3), case="of a number below 1")
-add("where", lambda a, b: np.where(np.array([[True], [False]]), a, b), normal(2, 3), normal(3), case="condition")
+add("where", lambda a, b: np.where(np.array([[True], [False]]), a, b), normal(2, 3), normal(3),
+    case="condition")
 add("where", lambda a: np.where(a > 0, a, 0.5), apart(5), case="with a number")
 add("divide", lambda x: 1 / x, positive(3), case="number by")
 add("subtract", lambda x: 1 - x, positive(3), case="from a number")
@@ -162,7 +169,8 @@ add("stop_gradient", lambda x: x * mg.stop_gradient(np.ones(3, x.dtype)), normal
 
 AXES: list[Any] = [None, 0, -1, (0, 2), (-1, 0), (0, 1, 2)]
 REDUCTIONS: list[tuple[Any, Callable[..., Array]]] = [
-    (np.sum, normal), (np.mean, normal), (np.var, normal), (np.std, normal), (np.prod, positive), (np.max, apart),
+    (np.sum, normal), (np.mean, normal), (np.var, normal), (np.std, normal), (np.prod, positive),
+    (np.max, apart),
     (np.min, apart), (np.ptp, apart)]
 
 for _f, _domain in REDUCTIONS:
@@ -185,7 +193,8 @@ add("sum", lambda x: x.sum(), normal(4), case="method")
 add("sum", lambda x: np.add.reduce(x), normal(4, 2), case="reduce")
 add("average", lambda x: np.average(x), normal(3, 2))
 add("average", lambda x: np.average(x, weights=positive(3, 2).astype(x.dtype)), normal(3, 2), case="weights")
-add("average", lambda x, w: np.average(x, axis=0, weights=w), normal(3, 2), positive(3), case="weights of one axis")
+add("average", lambda x, w: np.average(x, axis=0, weights=w), normal(3, 2), positive(3),
+    case="weights of one axis")
 for _axis in (None, 0, -1, (0, 1)):
     add("logsumexp", lambda x, a=_axis: mg.logsumexp(x, axis=a), normal(3, 4), case=f"axis {_axis}",
         reference=lambda x, a=_axis: np.log(np.sum(np.exp(x), axis=a)))
@@ -195,7 +204,8 @@ add("logsumexp", lambda x: mg.logsumexp(x, axis=1, keepdims=True), normal(3, 4),
 add("logsumexp", mg.logsumexp, normal(), reference=lambda x: x)
 for _ord in (1, 2, 3, 2.5, math.inf):
     add("norm", lambda x, o=_ord: np.linalg.norm(x, o), apart(4), case=f"ord {_ord}")
-    add("norm", lambda x, o=_ord: np.linalg.norm(x, o, axis=1, keepdims=True), apart(3, 4), case=f"ord {_ord}, kept")
+    add("norm", lambda x, o=_ord: np.linalg.norm(x, o, axis=1, keepdims=True), apart(3, 4),
+        case=f"ord {_ord}, kept")
 add("norm", lambda x: np.linalg.norm(x, "fro"), normal(2, 3), case="Frobenius")
 add("trace", np.trace, normal(3, 4))
 add("trace", lambda x: np.trace(x, offset=1, axis1=2, axis2=0), normal(3, 2, 3), case="axes")
@@ -203,7 +213,8 @@ for _axis in (None, 0, -1):
     add("cumsum", lambda x, a=_axis: np.cumsum(x, axis=a), normal(3, 2), case=f"axis {_axis}")
     add("cumprod", lambda x, a=_axis: np.cumprod(x, axis=a), normal(3, 2), case=f"axis {_axis}")
     add("median", lambda x, a=_axis: np.median(x, axis=a), apart(3, 4), case=f"axis {_axis}")
-    add("median", lambda x, a=_axis: np.median(x, axis=a, keepdims=True), apart(5, 3), case=f"axis {_axis}, kept")
+    add("median", lambda x, a=_axis: np.median(x, axis=a, keepdims=True), apart(5, 3),
+        case=f"axis {_axis}, kept")
     add("sort", lambda x, a=_axis: np.sort(x, axis=a), apart(3, 4), case=f"axis {_axis}")
 add("cumsum", lambda x: np.cumsum(x, axis=0), np.zeros((0, 2)))
 add("cumprod", lambda x: np.cumprod(x, axis=0), np.zeros((0, 2)))
@@ -291,7 +302,8 @@ for _mode in ("edge", "reflect", "symmetric", "wrap"):
 for _axis in (0, -1):
     add("concatenate", lambda a, b, x=_axis: np.concatenate([a, b, a], axis=x), normal(2, 2), normal(2, 2),
         case=f"axis {_axis}")
-    add("stack", lambda a, b, x=_axis: np.stack([a, b, a], axis=x), normal(2, 3), normal(2, 3), case=f"axis {_axis}")
+    add("stack", lambda a, b, x=_axis: np.stack([a, b, a], axis=x), normal(2, 3), normal(2, 3),
+        case=f"axis {_axis}")
 add("concatenate", lambda a, b: np.concatenate([a, b], axis=None), normal(2, 2), normal(3))
 add("concatenate", lambda a, b: np.concatenate([a, b]), normal(0, 2), normal(3, 2))
 add("concat", lambda a, b: np.concat([a, np.ones((1, 2), a.dtype), b]), normal(1, 2), normal(3, 2))
@@ -300,8 +312,10 @@ add("stack", lambda a: np.stack([a, np.ones(2, a.dtype)], axis=1), normal(2), ca
 add("vstack", lambda a, b: np.vstack([a, b]), normal(3), normal(2, 3))
 add("hstack", lambda a, b: np.hstack([a, b]), normal(3), normal(2))
 add("hstack", lambda a, b: np.hstack([a, b]), normal(2, 3), normal(2, 1))
-add("unbroadcast", lambda x: unbroadcast(x, shape=(1, 3)), normal(4, 2, 3), reference=lambda x: x.sum((0, 1))[None])
-add("unbroadcast", lambda x: unbroadcast(x, shape=(2, 3)), normal(4, 2, 3), reference=lambda x: x.sum(0), case="rows")
+add("unbroadcast", lambda x: unbroadcast(x, shape=(1, 3)), normal(4, 2, 3),
+    reference=lambda x: x.sum((0, 1))[None])
+add("unbroadcast", lambda x: unbroadcast(x, shape=(2, 3)), normal(4, 2, 3), reference=lambda x: x.sum(0),
+    case="rows")
 add("unbroadcast", lambda x: unbroadcast(x, shape=()), normal(4, 2), reference=np.sum)
 add("unbroadcast", lambda x: unbroadcast(x, shape=(3,)), normal(0, 3), reference=lambda x: x.sum(0))
 
@@ -311,10 +325,12 @@ add("unbroadcast", lambda x: unbroadcast(x, shape=(3,)), normal(0, 3), reference
 
 _FIVE = np.array([0, 4, 4, 1, -1])
 INDICES: dict[str, Any] = {
-    "int": 1, "negative int": -1, "NumPy int": np.int64(2), "slice": slice(1, 4), "step": slice(None, None, 2),
+    "int": 1, "negative int": -1, "NumPy int": np.int64(2), "slice": slice(1, 4),
+    "step": slice(None, None, 2),
     "backwards": slice(None, None, -1), "backwards by two": slice(4, 0, -2), "tuple": (slice(1, 3), 0),
     "ellipsis": (..., 0), "newaxis": (None, slice(None), None, 1), "nothing": slice(2, 2),
-    "repeated": _FIVE, "rows of rows": np.array([[0, 1], [1, 1]]), "list": [3, 0, 3], "no rows": np.zeros(0, int),
+    "repeated": _FIVE, "rows of rows": np.array([[0, 1], [1, 1]]), "list": [3, 0, 3],
+    "no rows": np.zeros(0, int),
     "empty list": [], "mask": np.arange(5) % 2 == 0, "mask of all": np.arange(15).reshape(5, 3) % 4 == 0,
     "no mask": np.zeros(5, bool), "pairs": (np.array([0, 0, 4]), np.array([1, 1, -1])),
     "crossed": (np.array([[0], [4]]), np.array([0, 0, 2])), "mixed": (slice(1, 4), np.array([2, 2, 0])),
@@ -335,17 +351,20 @@ add("getitem", lambda x: x[np.array([[300, 300], [2, 0]])], normal(301, 2), case
 add("getitem", lambda x: x[np.zeros((2, 0), int)], normal(3, 2), case="no rows, two axes")
 add("getitem", lambda x: x[np.array([0, 1, 1])], normal(3, 0), case="empty rows")
 for _axis in (None, 0, -1):
-    add("take", lambda x, a=_axis: np.take(x, np.array([[0, 2], [2, 1]]), axis=a), normal(3, 4), case=f"axis {_axis}")
+    add("take", lambda x, a=_axis: np.take(x, np.array([[0, 2], [2, 1]]), axis=a), normal(3, 4),
+        case=f"axis {_axis}")
 add("take", lambda x: x.take(1, axis=1), normal(3, 4), case="one")
 add("take_along_axis", lambda x: np.take_along_axis(x, integers(3, 3, 2), -1), normal(3, 4))
 add("take_along_axis", lambda x: np.take_along_axis(x, integers(3, 5, 4), 0), normal(3, 4), case="axis 0")
 add("take_along_axis", lambda x: np.take_along_axis(x, integers(6, 5), None), normal(2, 3), case="flat")
-add("take_along_axis", lambda x: np.take_along_axis(x, integers(4, 1, 2), axis=-1), normal(3, 4), case="broadcast")
+add("take_along_axis", lambda x: np.take_along_axis(x, integers(4, 1, 2), axis=-1), normal(3, 4),
+    case="broadcast")
 add("compress", lambda x: np.compress([True, False, True], x, axis=-1), normal(2, 3))
 add("compress", lambda x: np.compress([False, True, True], x), normal(2, 2), case="flat")
 add("embedding", lambda w: mg.embedding(w, np.array([[0, 2], [2, 2]])), normal(3, 4),
     reference=lambda w: w[np.array([[0, 2], [2, 2]])])
-add("scatter", lambda a, b: scatter(a, b, indices=(_FIVE, slice(0, 2)), shape=(5, 2)), normal(5, 2), normal(2, 2),
+add("scatter", lambda a, b: scatter(a, b, indices=(_FIVE, slice(0, 2)), shape=(5, 2)), normal(5, 2),
+    normal(2, 2),
     reference=lambda a, b: np.stack([a[0] + b[0], a[3] + b[1], 0 * a[0], 0 * a[0], a[1] + a[2] + a[4]]))
 
 # ------------------------------------------------------------------------------------------------------------
@@ -354,8 +373,10 @@ add("scatter", lambda a, b: scatter(a, b, indices=(_FIVE, slice(0, 2)), shape=(5
 
 MATMUL: list[tuple[tuple[int, ...], tuple[int, ...]]] = [
     ((3,), (3,)), ((3,), (3, 2)), ((2, 3), (3,)), ((2, 3), (3, 4)), ((2, 3), (5, 3, 4)), ((5, 2, 3), (3, 4)),
-    ((5, 2, 3), (5, 3, 4)), ((5, 2, 3), (1, 3, 4)), ((2, 1, 2, 3), (5, 3, 4)), ((3,), (5, 3, 2)), ((5, 2, 3), (3,)),
-    ((2, 0), (0, 3)), ((0,), (0,)), ((0, 3), (3, 2)), ((4, 2, 0), (0, 3)), ((4, 2, 0), (4, 0, 3)), ((2, 3), (3, 0)),
+    ((5, 2, 3), (5, 3, 4)), ((5, 2, 3), (1, 3, 4)), ((2, 1, 2, 3), (5, 3, 4)), ((3,), (5, 3, 2)),
+    ((5, 2, 3), (3,)),
+    ((2, 0), (0, 3)), ((0,), (0,)), ((0, 3), (3, 2)), ((4, 2, 0), (0, 3)), ((4, 2, 0), (4, 0, 3)),
+    ((2, 3), (3, 0)),
     ((4, 2, 3), (3, 0)), ((0, 2, 3), (3, 4)), ((1, 1), (1, 1)), ((0,), (0, 2)), ((2, 0), (0,)),
 ]
 for _a, _b in MATMUL:
@@ -365,7 +386,8 @@ for _a, _b in MATMUL:
 add("dot", np.dot, normal(), normal(3))
 add("dot", np.dot, normal(2, 3, 4), normal(2, 4, 3))
 add("dot", lambda x: x.dot(2.0), normal(3), case="with a number")
-add("matmul", lambda w, x: np.tanh(np.tanh(x @ w) @ w) @ w, normal(3, 3), normal(2, 3), case="weight used thrice")
+add("matmul", lambda w, x: np.tanh(np.tanh(x @ w) @ w) @ w, normal(3, 3), normal(2, 3),
+    case="weight used thrice")
 add("matmul", lambda x: np.ones((2, 3), x.dtype) @ x, normal(3, 2), case="array @ tensor")
 add("outer", np.outer, normal(3), normal(2))
 add("outer", np.outer, normal(2, 2), normal(3))
@@ -375,32 +397,40 @@ add("inner", np.inner, normal(2, 3), normal(4, 3))
 add("inner", np.inner, normal(), normal(4, 3))
 add("vdot", np.vdot, normal(2, 3), normal(2, 3))
 for _axes in (0, 1, 2, ((1, 0), (0, 1)), (-1, 0)):
-    add("tensordot", lambda a, b, x=_axes: np.tensordot(a, b, axes=x), normal(3, 3), normal(3, 3), case=f"axes {_axes}")
+    add("tensordot", lambda a, b, x=_axes: np.tensordot(a, b, axes=x), normal(3, 3), normal(3, 3),
+        case=f"axes {_axes}")
 add("tensordot", lambda a, b: np.tensordot(a, b, axes=((0, 2), (1, 0))), normal(2, 3, 4), normal(4, 2))
 EINSUM: list[tuple[str, tuple[tuple[int, ...], ...]]] = [
-    ("i,i->", ((3,), (3,))), ("ij,jk->ik", ((2, 3), (3, 4))), ("ij,jk", ((2, 3), (3, 4))), ("ba,b", ((2, 3), (2,))),
-    ("ii->i", ((3, 3),)), ("ii->", ((3, 3),)), ("ii", ((3, 3),)), ("iij->ji", ((3, 3, 2),)), ("ij->", ((2, 3),)),
-    ("ij->j", ((2, 3),)), ("ij->ji", ((2, 3),)), ("ij,kl->il", ((2, 3), (4, 2))), ("i,j,ij->", ((2,), (3,), (2, 3))),
+    ("i,i->", ((3,), (3,))), ("ij,jk->ik", ((2, 3), (3, 4))), ("ij,jk", ((2, 3), (3, 4))),
+    ("ba,b", ((2, 3), (2,))),
+    ("ii->i", ((3, 3),)), ("ii->", ((3, 3),)), ("ii", ((3, 3),)), ("iij->ji", ((3, 3, 2),)),
+    ("ij->", ((2, 3),)),
+    ("ij->j", ((2, 3),)), ("ij->ji", ((2, 3),)), ("ij,kl->il", ((2, 3), (4, 2))),
+    ("i,j,ij->", ((2,), (3,), (2, 3))),
     ("...ij,...jk->...ik", ((5, 2, 3), (5, 3, 4))), ("...ij,jk->...ik", ((5, 2, 3), (3, 4))),
     ("i...,i...->...", ((3, 2), (3, 2))), ("...i", ((2, 3),)), ("...,...->...", ((2, 3), (3,))),
-    ("bij,bkj->bik", ((2, 3, 4), (2, 5, 4))), ("iij,jkk->ik", ((2, 2, 3), (3, 4, 4))), ("i,i->i", ((3,), (1,))),
+    ("bij,bkj->bik", ((2, 3, 4), (2, 5, 4))), ("iij,jkk->ik", ((2, 2, 3), (3, 4, 4))),
+    ("i,i->i", ((3,), (1,))),
     ("iii->i", ((2, 2, 2),)), ("ij,ij,ij->i", ((2, 3), (2, 3), (2, 3))), ("ij,jk->ik", ((2, 0), (0, 3))),
-    ("...->...", ((2, 3),)), (",ij->ij", ((), (2, 3))), ("ii,ij->j", ((2, 2), (2, 3))), ("iijj->ij", ((2, 2, 3, 3),)),
+    ("...->...", ((2, 3),)), (",ij->ij", ((), (2, 3))), ("ii,ij->j", ((2, 2), (2, 3))),
+    ("iijj->ij", ((2, 2, 3, 3),)),
 ]
 for _subscripts, _shapes in EINSUM:
-    add("einsum", lambda *a, s=_subscripts: np.einsum(s, *a), *(normal(*s) for s in _shapes), case=_subscripts)
+    add("einsum", lambda *a, s=_subscripts: np.einsum(s, *a), *(normal(*s) for s in _shapes),
+        case=_subscripts)
 
 # ------------------------------------------------------------------------------------------------------------
 # Images
 # ------------------------------------------------------------------------------------------------------------
 
 
-def slow_conv2d(x: Array, weight: Array, bias: Array | None = None, stride: Any = 1, padding: Any = ((0, 0), (0, 0)),
+def slow_conv2d(x: Array, weight: Array, bias: Array | None = None, stride: Any = 1,
+                padding: Any = ((0, 0), (0, 0)),
                 dilation: Any = 1) -> Array:
     """Convolution by the definition, one output at a time. `padding` is ((top, bottom), (left, right))."""
     (s, t), (d, e) = ((v, v) if isinstance(v, int) else v for v in (stride, dilation))
     x = np.pad(x, ((0, 0), (0, 0), *padding))
-    (B, C, H, W), (F, _, k, l) = x.shape, weight.shape
+    (B, _, H, W), (F, _, k, l) = x.shape, weight.shape
     rows, columns = (H - (k - 1) * d - 1) // s + 1, (W - (l - 1) * e - 1) // t + 1
     y = np.zeros((B, F, rows, columns), x.dtype)
     for r in range(rows):
@@ -426,7 +456,8 @@ CONV: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "same, dilation 2": ({"padding": "same", "dilation": 2}, {"padding": ((1, 1), (2, 2)), "dilation": 2}),
 }
 for _case, (_ours, _theirs) in CONV.items():
-    add("conv2d", lambda x, w, o=_ours: mg.conv2d(x, w, **o), normal(1, 2, 5, 6), normal(2, 2, 2, 3), case=_case,
+    add("conv2d", lambda x, w, o=_ours: mg.conv2d(x, w, **o), normal(1, 2, 5, 6), normal(2, 2, 2, 3),
+        case=_case,
         reference=lambda x, w, o=_theirs: slow_conv2d(x, w, **o))
 
 
@@ -438,11 +469,13 @@ def pooled(x: Array, f: Callable[..., Any], kernel: tuple[int, int], stride: tup
 
 
 for _name, _pool, _f in (("max_pool2d", mg.max_pool2d, np.max), ("avg_pool2d", mg.avg_pool2d, np.mean)):
-    add(_name, lambda x, p=_pool: p(x, 2), apart(2, 1, 4, 5), reference=lambda x, f=_f: pooled(x, f, (2, 2), (2, 2)))
+    add(_name, lambda x, p=_pool: p(x, 2), apart(2, 1, 4, 5),
+        reference=lambda x, f=_f: pooled(x, f, (2, 2), (2, 2)))
     add(_name, lambda x, p=_pool: p(x, (3, 2), stride=1), apart(1, 2, 4, 3), case="overlapping",
         reference=lambda x, f=_f: pooled(x, f, (3, 2), (1, 1)))
 add("windows", lambda x: windows(x, kernel=(2, 1), stride=(1, 2), dilation=(1, 1)), normal(1, 1, 3, 3))
-add("add_windows", lambda x: add_windows(x, shape=(1, 2, 4, 3), kernel=(2, 2), stride=(1, 1), dilation=(2, 1)),
+add("add_windows", lambda x: add_windows(x, shape=(1, 2, 4, 3), kernel=(2, 2), stride=(1, 1),
+                                         dilation=(2, 1)),
     normal(1, 2, 2, 2, 2, 2))
 
 # ------------------------------------------------------------------------------------------------------------
@@ -467,23 +500,27 @@ add("softmax", mg.softmax, normal(0, 3), reference=lambda x: x)
 add("log_softmax", mg.log_softmax, normal(2, 1), reference=lambda x: 0 * x)
 for _shape in ((4,), (3, 4), (2, 3, 4), (0, 4)):
     _targets = integers(4, *_shape[:-1])
-    add("cross_entropy", lambda x, t=_targets: mg.cross_entropy(x, t, reduction="none"), normal(*_shape), case="none",
+    add("cross_entropy", lambda x, t=_targets: mg.cross_entropy(x, t, reduction="none"), normal(*_shape),
+        case="none",
         reference=lambda x, t=_targets: slow_cross_entropy(x, t))
     if 0 not in _shape:
         add("cross_entropy", lambda x, t=_targets: mg.cross_entropy(x, t), normal(*_shape),
             reference=lambda x, t=_targets: slow_cross_entropy(x, t).mean())
 add("cross_entropy", lambda x: mg.cross_entropy(x, integers(4, 3), reduction="sum"), normal(3, 4), case="sum",
     reference=lambda x: slow_cross_entropy(x, integers(4, 3)).sum())
-add("cross_entropy", lambda x: mg.cross_entropy(x, np.array([1, -1, 3]), ignore_index=-1), normal(3, 4), case="ignore",
+add("cross_entropy", lambda x: mg.cross_entropy(x, np.array([1, -1, 3]), ignore_index=-1), normal(3, 4),
+    case="ignore",
     reference=lambda x: slow_cross_entropy(x[::2], np.array([1, 3])).mean())
-add("cross_entropy", lambda x: mg.cross_entropy(np.transpose(x, (0, 2, 1)), integers(3, 2, 4)), normal(2, 3, 4),
-    case="transposed logits", reference=lambda x: slow_cross_entropy(np.transpose(x, (0, 2, 1)), integers(3, 2, 4)).mean())
+add("cross_entropy", lambda x: mg.cross_entropy(np.transpose(x, (0, 2, 1)), integers(3, 2, 4)),
+    normal(2, 3, 4), case="transposed logits",
+    reference=lambda x: slow_cross_entropy(np.transpose(x, (0, 2, 1)), integers(3, 2, 4)).mean())
 add("nll_loss", lambda x: mg.nll_loss(x, integers(4, 3)), normal(3, 4),
     reference=lambda x: -x[np.arange(3), integers(4, 3)].mean())
 add("nll_loss", lambda x: mg.nll_loss(x, np.array([[0, 9], [2, 9]]), "sum", ignore_index=9), normal(2, 2, 3),
     reference=lambda x: -(x[0, 0, 0] + x[1, 0, 2]))
 add("mse_loss", mg.mse_loss, normal(2, 3), positive(2, 3), reference=lambda a, b: np.mean((a - b) ** 2))
-add("mse_loss", lambda a, b: mg.mse_loss(a, b, "none"), normal(3), positive(3), reference=lambda a, b: (a - b) ** 2)
+add("mse_loss", lambda a, b: mg.mse_loss(a, b, "none"), normal(3), positive(3),
+    reference=lambda a, b: (a - b) ** 2)
 add("binary_cross_entropy_with_logits", mg.binary_cross_entropy_with_logits, normal(3, 2), positive(3, 2) / 2,
     reference=lambda x, t: np.mean(-t * np.log(1 / (1 + np.exp(-x))) - (1 - t) * np.log(1 / (1 + np.exp(x)))))
 
@@ -499,6 +536,7 @@ add("layer_norm", lambda x: mg.layer_norm(x, axis=(0, -1)), normal(2, 2, 3), cas
 add("dropout", lambda x: mg.dropout(x, 0.5, np.random.default_rng(0)), normal(5, 4),
     reference=lambda x: x * mg.dropout_mask((5, 4), 0.5, np.random.default_rng(0), x.dtype))
 add("cross_entropy_slope", lambda x, s: softmax_rules._cross_entropy_slope(x, s, targets=integers(4, 3)),
-    normal(3, 4), normal(3), reference=lambda x, s: s[:, None] * (slow_softmax(x) - np.eye(4)[integers(4, 3)]))
+    normal(3, 4), normal(3),
+    reference=lambda x, s: s[:, None] * (slow_softmax(x) - np.eye(4)[integers(4, 3)]))
 add("minus_one_hot", lambda p: softmax_rules._minus_one_hot(p, targets=integers(4, 3)), normal(3, 4),
     reference=lambda p: p - np.eye(4)[integers(4, 3)])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -16,14 +18,16 @@ RANKS: list[set[str]] = [
     {"minigrad.tape"},
     {"minigrad.tensor"},
     {"minigrad.rules"},
-    {"minigrad.scan", "minigrad.nn", "minigrad.optim", "minigrad.check", "minigrad.checkpoint", "minigrad.draw",
+    {"minigrad.scan", "minigrad.nn", "minigrad.optim", "minigrad.check", "minigrad.checkpoint",
+     "minigrad.draw",
      "minigrad.probe", "minigrad.compile"},
     {"minigrad"},
     {"rnn"},
     {"examples", "benchmarks"},
 ]
 ENGINE = {"minigrad.primitive", "minigrad.accumulate", "minigrad.tape", "minigrad.tensor", "minigrad.rules"}
-FILES = sorted(p for folder in ("minigrad", "rnn", "examples", "benchmarks") for p in (ROOT / folder).rglob("*.py"))
+FOLDERS = ("minigrad", "rnn", "examples", "benchmarks")
+FILES = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
 
 
 def module_name(path: Path) -> str:
@@ -34,6 +38,7 @@ def module_name(path: Path) -> str:
 MODULES = {module_name(p) for p in FILES}
 
 
+@cache
 def imported(path: Path) -> set[str]:
     """The modules of this project that a file imports, wherever in the file."""
     package = module_name(path).split(".")
@@ -50,7 +55,7 @@ def imported(path: Path) -> set[str]:
             found.update(names & MODULES)
             if not names <= MODULES:
                 found.add(source)
-    return {name for name in found if name.split(".")[0] in ("minigrad", "rnn", "examples", "benchmarks")}
+    return {name for name in found if name.split(".")[0] in FOLDERS}
 
 
 def rank(module: str) -> int:
@@ -92,10 +97,4 @@ def test_the_engine_needs_numpy_alone() -> None:
                 names = ([a.name for a in node.names] if isinstance(node, ast.Import) else
                          [node.module or ""] if isinstance(node, ast.ImportFrom) and not node.level else [])
                 outside = {n.split(".")[0] for n in names} - {"minigrad", "numpy"}
-                assert outside <= sys_stdlib(), f"{path.name} imports {outside}"
-
-
-def sys_stdlib() -> frozenset[str]:
-    import sys
-
-    return sys.stdlib_module_names
+                assert outside <= sys.stdlib_module_names, f"{path.name} imports {outside}"

@@ -57,9 +57,11 @@ def compare(ours: Callable[..., Any], theirs: Callable[..., Any], *arrays: Any) 
 @quick
 @given(st.data())
 def test_binary_functions_broadcast_as_numpy_does(data: Any) -> None:
-    a, b = data.draw(hnp.mutually_broadcastable_shapes(num_shapes=2, max_dims=4, min_side=0, max_side=3)).input_shapes
+    a, b = data.draw(hnp.mutually_broadcastable_shapes(num_shapes=2, max_dims=4, min_side=0,
+                                                       max_side=3)).input_shapes
     x, y = random(a, 1), random(b, 2)
-    f = data.draw(st.sampled_from([np.add, np.multiply, np.divide, np.power, np.maximum, np.hypot, np.logaddexp]))
+    f = data.draw(st.sampled_from([np.add, np.multiply, np.divide, np.power, np.maximum, np.hypot,
+                                   np.logaddexp]))
     dtypes = st.sampled_from([np.float16, np.float32, np.float64, np.int32])
     p, q = x.astype(data.draw(dtypes)), y.astype(data.draw(dtypes))
     ours, expected = f(mg.tensor(p), mg.tensor(q)), np.asarray(f(p, q))
@@ -122,7 +124,8 @@ def test_moving_axes_and_back(shape: tuple[int, ...], data: Any) -> None:
     shift = data.draw(st.integers(-5, 5))
     x = random(shape, 0)
     for f in (lambda t: np.transpose(t, axes), lambda t: np.flip(t, axis), lambda t: np.roll(t, shift, axis),
-              lambda t: np.swapaxes(t, 0, axis), lambda t: np.moveaxis(t, axis, 0), lambda t: np.reshape(t, -1),
+              lambda t: np.swapaxes(t, 0, axis), lambda t: np.moveaxis(t, axis, 0),
+              lambda t: np.reshape(t, -1),
               lambda t: np.sort(t, axis=axis)):
         t = mg.tensor(x, requires_grad=True)
         y = f(t)
@@ -165,7 +168,8 @@ def test_gradients_are_linear_in_the_cotangent(shape: tuple[int, ...], seed: int
 def test_matmul_of_all_kinds(data: Any) -> None:
     side = st.integers(0, 4)
     k = data.draw(side)
-    stack = data.draw(hnp.mutually_broadcastable_shapes(num_shapes=2, max_dims=2, min_side=1, max_side=3)).input_shapes
+    stack = data.draw(hnp.mutually_broadcastable_shapes(num_shapes=2, max_dims=2, min_side=1,
+                                                        max_side=3)).input_shapes
     a = data.draw(st.sampled_from([(k,), (*stack[0], data.draw(side), k)]))
     b = data.draw(st.sampled_from([(k,), (*stack[1], k, data.draw(side))]))
     compare(np.matmul, torch.matmul, random(a, 0), random(b, 1))
@@ -177,7 +181,8 @@ def test_matmul_of_all_kinds(data: Any) -> None:
 def test_einsum_of_all_kinds(data: Any) -> None:
     sizes = dict(zip("ijkl", (2, 3, 1, 2)))
     letters = st.sampled_from("ijkl")
-    terms = data.draw(st.lists(st.lists(letters, min_size=0, max_size=3, unique=True).map("".join), min_size=1, max_size=3))
+    terms = data.draw(st.lists(st.lists(letters, min_size=0, max_size=3, unique=True).map("".join),
+                               min_size=1, max_size=3))
     used = sorted(set("".join(terms)))
     right = "".join(data.draw(st.permutations(used))[:data.draw(st.integers(0, len(used)))])
     subscripts = f"{','.join(terms)}->{right}"
@@ -187,9 +192,11 @@ def test_einsum_of_all_kinds(data: Any) -> None:
 
 @needs_torch
 @quick
-@given(st.integers(1, 3), st.integers(1, 2), st.integers(1, 3), st.integers(1, 3), st.tuples(*[st.integers(0, 2)] * 2),
+@given(st.integers(1, 3), st.integers(1, 2), st.integers(1, 3), st.integers(1, 3),
+       st.tuples(*[st.integers(0, 2)] * 2),
        st.tuples(*[st.integers(1, 3)] * 2), st.tuples(*[st.integers(1, 2)] * 2))
-def test_conv2d(channels: int, filters: int, k: int, l: int, padding: Any, stride: Any, dilation: Any) -> None:
+def test_conv2d(channels: int, filters: int, k: int, l: int, padding: Any, stride: Any,
+                dilation: Any) -> None:
     x, w, b = random((2, channels, 7, 6), 0), random((filters, channels, k, l), 1), random(filters, 2)
     options = {"stride": stride, "padding": padding, "dilation": dilation}
     compare(lambda x, w, b: mg.conv2d(x, w, b, **options),
@@ -211,8 +218,9 @@ def test_conv2d_same(k: int, l: int, dilation: int, seed: int) -> None:
 @given(st.integers(1, 3), st.integers(1, 3), st.integers(1, 3), seeds)
 def test_pooling(k: int, l: int, stride: int, seed: int) -> None:
     x = np.random.default_rng(seed).permutation(60).reshape(1, 2, 5, 6) / 7.0
-    compare(lambda x: mg.max_pool2d(x, (k, l), stride), lambda x: torch.nn.functional.max_pool2d(x, (k, l), stride), x)
-    compare(lambda x: mg.avg_pool2d(x, (k, l), stride), lambda x: torch.nn.functional.avg_pool2d(x, (k, l), stride), x)
+    F = torch.nn.functional
+    compare(lambda x: mg.max_pool2d(x, (k, l), stride), lambda x: F.max_pool2d(x, (k, l), stride), x)
+    compare(lambda x: mg.avg_pool2d(x, (k, l), stride), lambda x: F.avg_pool2d(x, (k, l), stride), x)
 
 
 @needs_torch
@@ -225,7 +233,8 @@ def test_softmax_family(shape: tuple[int, ...], data: Any) -> None:
     compare(lambda x: mg.log_softmax(x, axis), lambda x: torch.log_softmax(x, axis), x)
     compare(lambda x: mg.logsumexp(x, axis), lambda x: torch.logsumexp(x, axis), x)
     compare(lambda x: np.cumprod(x, axis), lambda x: torch.cumprod(x, axis), np.round(x))
-    compare(lambda x: np.take_along_axis(x, np.argsort(x.data, axis), axis), lambda x: torch.sort(x, axis).values, x)
+    compare(lambda x: np.take_along_axis(x, np.argsort(x.data, axis), axis),
+            lambda x: torch.sort(x, axis).values, x)
 
 
 @needs_torch
@@ -234,9 +243,12 @@ def test_softmax_family(shape: tuple[int, ...], data: Any) -> None:
 def test_losses(rows: int, classes: int, reduction: Any, seed: int) -> None:
     x, t = random((rows, classes), seed) * 5, np.random.default_rng(seed).integers(0, classes, rows)
     F = torch.nn.functional
-    compare(lambda x: mg.cross_entropy(x, t, reduction), lambda x: F.cross_entropy(x, torch.tensor(t), reduction=reduction), x)
-    compare(lambda x: mg.nll_loss(x, t, reduction), lambda x: F.nll_loss(x, torch.tensor(t), reduction=reduction), x)
-    compare(lambda a, b: mg.mse_loss(a, b, reduction), lambda a, b: F.mse_loss(a, b, reduction=reduction), x, x * 2)
+    compare(lambda x: mg.cross_entropy(x, t, reduction),
+            lambda x: F.cross_entropy(x, torch.tensor(t), reduction=reduction), x)
+    compare(lambda x: mg.nll_loss(x, t, reduction),
+            lambda x: F.nll_loss(x, torch.tensor(t), reduction=reduction), x)
+    compare(lambda a, b: mg.mse_loss(a, b, reduction), lambda a, b: F.mse_loss(a, b, reduction=reduction), x,
+            x * 2)
     compare(lambda x, w, b: mg.layer_norm(x, w, b), lambda x, w, b: F.layer_norm(x, (classes,), w, b),
             x, random(classes, 1), random(classes, 2))
 
@@ -253,7 +265,8 @@ STEPS: list[tuple[Callable[..., Any], Callable[..., Any]]] = [
     (lambda a, b: mg.softmax(a) * b.T, lambda a, b: torch.softmax(a, -1) * b.T),
     (lambda a, b: a[[0, 2, 2]] + b.mean(0), lambda a, b: a[[0, 2, 2]] + b.mean(0)),
     (lambda a, b: np.stack([a[0], b[1], a[2]]), lambda a, b: torch.stack([a[0], b[1], a[2]])),
-    (lambda a, b: mg.sigmoid(a) * b.sum(1, keepdims=True), lambda a, b: torch.sigmoid(a) * b.sum(1, keepdim=True)),
+    (lambda a, b: mg.sigmoid(a) * b.sum(1, keepdims=True),
+     lambda a, b: torch.sigmoid(a) * b.sum(1, keepdim=True)),
     (lambda a, b: np.concatenate([a[:1], b[1:]]), lambda a, b: torch.cat([a[:1], b[1:]])),
     (lambda a, b: np.cumsum(a, axis=1) * 0.5 - b, lambda a, b: torch.cumsum(a, 1) * 0.5 - b),
     (lambda a, b: np.sqrt(a * a + 1.0) + b, lambda a, b: torch.sqrt(a * a + 1.0) + b),
@@ -262,7 +275,8 @@ STEPS: list[tuple[Callable[..., Any], Callable[..., Any]]] = [
 
 @needs_torch
 @quick
-@given(st.lists(st.tuples(st.integers(0, len(STEPS) - 1), st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=10),
+@given(st.lists(st.tuples(st.integers(0, len(STEPS) - 1), st.integers(0, 9), st.integers(0, 9)), min_size=1,
+                max_size=10),
        seeds)
 def test_random_programs(program: list[tuple[int, int, int]], seed: int) -> None:
     """Value, gradient and Hessian-vector product of random graphs."""
@@ -275,7 +289,8 @@ def test_random_programs(program: list[tuple[int, int, int]], seed: int) -> None
             values.append(STEPS[step][side](values[i % len(values)], values[-1 - j % len(values)]))
         return (values[-1] * values[-1]).sum() + sum((x * x).sum() for x in leaves)
 
-    xs, ts = [mg.tensor(a, requires_grad=True) for a in arrays], [torch.tensor(a, requires_grad=True) for a in arrays]
+    xs = [mg.tensor(a, requires_grad=True) for a in arrays]
+    ts = [torch.tensor(a, requires_grad=True) for a in arrays]
     y, t = run(xs, 0), run(ts, 1)
     assert_allclose(y.item(), t.item(), rtol=1e-9)
     first, reference = mg.grad(y, xs, create_graph=True), torch.autograd.grad(t, ts, create_graph=True)
