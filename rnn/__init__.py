@@ -5,10 +5,14 @@
 >>> outputs, state = lstm(x)                        # x: (batch, time, features)
 """
 
-from . import dropout
+from . import dropout, interop
+from .attention import Attention
 from .cells import Cell, GRUCell, GRUState, JordanCell, JordanState, LSTMCell, LSTMState, RNNCell, RNNState
 from .layers import GRU, LSTM, RNN, Jordan, Recurrent, detach
+from .search import Hypothesis, beam_search
+from .seq2seq import Decoder, Encoder, Seq2Seq
 
 __all__ = ["GRU", "Jordan", "JordanCell", "JordanState", "LSTM", "RNN", "dropout",
            "Cell", "GRUCell", "GRUState", "LSTMCell", "LSTMState", "RNNCell", "RNNState",
+           "Attention", "Decoder", "Encoder", "Hypothesis", "Seq2Seq", "beam_search", "interop",
            "Recurrent", "detach"]
