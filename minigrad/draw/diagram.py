@@ -17,7 +17,8 @@ from .backward import draw_backward
 from .collapse import draw_modules, draw_rolled
 from .dot import dot
 from .finish import finish
-from .graph import graph_of
+from .graph import Graph, graph_of
+from .graph import fold as refold
 from .labels import clean, number, shape_text
 from .listing import listing
 from .model import Picture
@@ -246,9 +247,17 @@ def _choose(
         return draw_rolled(found, name), "rolled", notes
     if view in (None, "ops"):
         if size <= OPS_MOST:
-            return draw_ops(found.graph, name, found.name), "ops", notes
+            return draw_ops(_without_slices(found.graph), name, found.name), "ops", notes
         notes.append(f"{size} values are too many to draw one by one; shown by module. text() lists them.")
     return draw_modules(found, name, depth), "modules", notes
+
+
+def _without_slices(graph: Graph) -> Graph:
+    """The slices that show what enters a step are of no interest where there are no steps."""
+    for item in graph.items:
+        if item.kind == "slice":
+            item.kind = "op"
+    return refold(graph)
 
 
 def describe(found: Analysis, picture: Picture, view: str) -> str:

@@ -29,12 +29,8 @@ def svg(picture: Picture, theme: str = "light") -> str:
     drawn = [(ids[box], _box(box, colors)) for box in picture.boxes]
     tail = [*(_strip(s, colors) for s in picture.strips), *_legend(picture, colors)]
     w, h = _f(picture.width), _f(picture.height)
-    key = (
-        "mg"
-        + sha256("\n".join([picture.title, w, h, *body, *(t for _, t in drawn), *tail]).encode()).hexdigest()[
-            :8
-        ]
-    )
+    content = "\n".join([_text(picture.title), w, h, *body, *(t for _, t in drawn), *tail])
+    key = "mg" + sha256(content.encode()).hexdigest()[:8]
     return "\n".join(
         [
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {w} {h}" class="{key}" role="img" '

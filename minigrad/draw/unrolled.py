@@ -887,7 +887,8 @@ class _Unrolled:
 
     def _elided_feeding(self, item: Item) -> list[Box]:
         found = []
-        for run in {home[0] for s in item.inputs if (home := self.found.place.get(s)) is not None}:
+        homes = [self.found.place.get(s) for s in item.inputs]
+        for run in dict.fromkeys(home[0] for home in homes if home is not None):
             row = self.shelves[self.row_of[run]]
             if self.shelf_of[item] - self.row_of[run] == 1:
                 found += [c.elided for c in row.columns if c.elided is not None]
