@@ -170,7 +170,7 @@ copysign = rule(np.copysign,
 @primitive(lambda g, y, x, low, high: np.where((x >= low) & (x <= high), g, 0.0),
            lambda g, y, x, low, high: np.where((x < low) & (low <= high), g, 0.0),
            lambda g, y, x, low, high: np.where((x > high) | (low > high), g, 0.0))
-def _clip(x: Array, low: Array, high: Array) -> Array:
+def _clip(x: Array, low: Any, high: Any) -> Array:
     # integers stay integers where a bound is missing
     return np.clip(x, None if low is NO_LOW else low, None if high is NO_HIGH else high)
 
