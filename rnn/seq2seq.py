@@ -422,6 +422,8 @@ def _layout(recurrent: Recurrent) -> list[Any]:
 def _check_layers(what: str, recurrent: Recurrent, width: int) -> None:
     if recurrent.input_size != width:
         raise ValueError(f"{what}'s layers get inputs of size {width}; these take {recurrent.input_size}.")
+    if recurrent.stateful:
+        raise ValueError(f"{what} begins anew with each source; stateful layers go on from the last one.")
     if not recurrent.return_sequences or (recurrent.bidirectional and recurrent.merge != "concat"):
         raise ValueError(f"{what} needs layers that return all steps, and two directions side by side.")
 

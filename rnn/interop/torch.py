@@ -55,6 +55,8 @@ def load_torch(layer: Layer, state_dict: Mapping[str, Any], prefix: str = "") ->
 def to_torch(layer: Layer, grads: bool = False) -> Arrays:
     """The weights of a layer or cell as a `state_dict` of arrays for the torch module of the same sizes.
 
+    Only the cells' weights: a learned initial state is an argument of the call there.
+
     Args:
         layer: whose.
         grads: the gradients instead, as PyTorch would have them in `.grad`. There both biases have the same

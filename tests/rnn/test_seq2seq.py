@@ -189,7 +189,7 @@ def test_ignored_padding_does_not_count():
     np.testing.assert_allclose(model.loss(sources, targets, ignore_index=8).data, short.data, rtol=1e-12)
 
 
-# ------------------------------------------------------------------------------------------ scheduled sampling
+# ---------------------------------------------------------------------------------- scheduled sampling
 
 
 @pytest.mark.parametrize("options", VARIANTS[::2], ids=str)
@@ -260,6 +260,8 @@ def test_sizes_that_do_not_fit():
         Decoder(V, 4, rnn.LSTM(4, H, bidirectional=True))
     with pytest.raises(ValueError, match="all steps"):
         Encoder(V, 4, rnn.LSTM(4, H, return_sequences=False))
+    with pytest.raises(ValueError, match="go on from the last"):
+        Encoder(V, 4, rnn.LSTM(4, H, stateful=True))
     model = build()
     with pytest.raises(ValueError, match="3 sources and 2 targets"):
         model(some(), some(2, T)[:2])
