@@ -60,7 +60,9 @@ def cell(kind: str, state: Any, a: Tensor, U: Tensor) -> tuple[Any, Tensor]:
     return (h, c), h
 
 
-def layer(m: Maker, kind: str, x: Tensor, hidden: int, name: str, reverse: bool = False) -> tuple[Any, Tensor]:
+def layer(
+    m: Maker, kind: str, x: Tensor, hidden: int, name: str, reverse: bool = False
+) -> tuple[Any, Tensor]:
     """All steps: the inputs projected at once, then a scan."""
     _, batch, features = x.shape
     width = GATES[kind] * hidden
@@ -182,9 +184,18 @@ def convolution() -> Tensor:
 
 
 EXAMPLES = {
-    "perceptron": perceptron, "rnn": lambda: recurrent("RNN"), "lstm": recurrent,
-    "gru": lambda: recurrent("GRU", layers=2), "bidirectional": lambda: recurrent("RNN", 6, 2, True), "loop": loop,
-    "long loop": lambda: loop(50), "cut": lambda: loop(4, cut=(2,)), "last": lambda: loop(9, last_only=True),
-    "attention": attention, "long attention": lambda: attention(7, 6), "ragged": ragged, "uneven": uneven,
+    "perceptron": perceptron,
+    "rnn": lambda: recurrent("RNN"),
+    "lstm": recurrent,
+    "gru": lambda: recurrent("GRU", layers=2),
+    "bidirectional": lambda: recurrent("RNN", 6, 2, True),
+    "loop": loop,
+    "long loop": lambda: loop(50),
+    "cut": lambda: loop(4, cut=(2,)),
+    "last": lambda: loop(9, last_only=True),
+    "attention": attention,
+    "long attention": lambda: attention(7, 6),
+    "ragged": ragged,
+    "uneven": uneven,
     "convolution": convolution,
 }
