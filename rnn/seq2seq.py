@@ -92,9 +92,9 @@ class Encoder(Module):
         if not self.reverse:
             outputs, state = self.recurrent(self.embedding(ids), None, lengths)
             return outputs, state
-        rows, order = np.arange(len(ids))[:, None], _reversed_steps(ids, lengths)
-        outputs, state = self.recurrent(self.embedding(ids[rows, order]), None, lengths)
-        return outputs[rows, order], state  # backwards twice is forwards
+        backwards = _backwards(ids, lengths)
+        outputs, state = self.recurrent(self.embedding(ids[backwards]), None, lengths)
+        return outputs[backwards], state  # backwards twice is forwards
 
     def last(self, state: tuple[Any, ...]) -> Tensor:
         """The last output of the top layer (batch, S), of both directions side by side."""
@@ -435,11 +435,11 @@ def _checked_ids(ids: ArrayLike) -> Array:
     return array
 
 
-def _reversed_steps(ids: Array, lengths: ArrayLike | None) -> Array:
-    """For each sequence the steps from its end to its beginning, then those of the padding: (batch, time)."""
-    batch, time = ids.shape
+def _backwards(ids: Array, lengths: ArrayLike | None) -> Any:
+    """The index of (batch, time) that turns each sequence round within its length."""
     if lengths is None:
-        return np.broadcast_to(np.arange(time)[::-1], ids.shape)
-    ends, _ = valid_steps(lengths, batch, time)
-    steps, ends = np.arange(time)[None], ends[:, None]
-    return np.where(steps < ends, ends - 1 - steps, steps)
+        return slice(None), slice(None, None, -1)
+    batch, time = ids.shape
+    ends = valid_steps(lengths, batch, time)[0][:, None]
+    steps = np.arange(time)[None]
+    return np.arange(batch)[:, None], np.where(steps < ends, ends - 1 - steps, steps)
