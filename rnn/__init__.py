@@ -9,10 +9,13 @@ from . import dropout, interop
 from .attention import Attention
 from .cells import Cell, GRUCell, GRUState, JordanCell, JordanState, LSTMCell, LSTMState, RNNCell, RNNState
 from .layers import GRU, LSTM, RNN, Jordan, Recurrent, detach
+from .probe import GradientProbe, gradient_probe
 from .search import Hypothesis, beam_search
 from .seq2seq import Decoder, Encoder, Seq2Seq
+from .tbptt import TruncatedBPTT
 
-__all__ = ["GRU", "Jordan", "JordanCell", "JordanState", "LSTM", "RNN", "dropout",
+__all__ = ["GRU", "Jordan", "JordanCell", "JordanState", "LSTM", "RNN",
+           "GradientProbe", "TruncatedBPTT", "dropout", "gradient_probe",
            "Cell", "GRUCell", "GRUState", "LSTMCell", "LSTMState", "RNNCell", "RNNState",
            "Attention", "Decoder", "Encoder", "Hypothesis", "Seq2Seq", "beam_search", "interop",
            "Recurrent", "detach"]
