@@ -131,7 +131,7 @@ def train(arguments: Namespace) -> int:
             why = fit(trainer, plan, recorder, interrupts, seconds_before=recorder.seconds)
         except NonFiniteError as error:
             raise NonFiniteError(
-                f"{error}; the model from before this step is in {folder.path}: go on with a lower rate, "
+                f"{error}; the last good model is kept: go on from there with a lower rate, "
                 f"--resume {folder.path} --lr {trainer.optimiser.lr / 4:g}, or --non-finite skip") from None
     folder.picture(settings)
     best = f", best validation {loss_text(trainer.best, vocabulary.level)}" if trainer.best < np.inf else ""

@@ -144,7 +144,7 @@ def evaluate(model: LanguageModel, ids: Ids, batch_size: int = 1, time_steps: in
     total, symbols = 0.0, 0
     state: State | None = None
     try:
-        with mg.no_grad():
+        with mg.no_grad(), np.errstate(all="ignore"):  # a model that has lost its numbers scores NaN
             for inputs, targets, first in windows(ids, batch_size, time_steps):
                 loss, state = model.loss(inputs, targets, None if first else state)
                 total += float(loss.data) * targets.size

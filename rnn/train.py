@@ -132,7 +132,8 @@ class Trainer:
             self.skipped += 1
             result = Step(float("nan"), float("nan"), False, True)
         else:
-            self.optimiser.step()
+            with np.errstate(all="ignore"):  # an absurd rate shows in the next loss
+                self.optimiser.step()
             self.state = detach(state)
             result = Step(nats, norm, clipped, False)
         self.steps += 1
@@ -350,7 +351,8 @@ def fit(
         Why it ended: "steps", "seconds" or the name of a signal.
 
     Raises:
-        NonFiniteError: see `Trainer`; a checkpoint from before the step has been saved.
+        NonFiniteError: see `Trainer`; a checkpoint from before the step has been saved, unless the model was
+            no good then either.
     """
     started = saved = time.monotonic()
     average = _Average()
@@ -367,9 +369,11 @@ def fit(
         line = average.record(trainer, seconds_before + time.monotonic() - started)
         best = False
         if validate and trainer.valid is not None:
-            line["valid"] = trainer.validate().nats
-            best = line["valid"] < trainer.best
-            trainer.best = min(trainer.best, line["valid"])
+            nats = trainer.validate().nats
+            if np.isfinite(nats):
+                line["valid"] = nats
+            best = nats < trainer.best
+            trainer.best = nats if best else trainer.best
         observer.measured(trainer, line)
         return best
 
@@ -377,7 +381,8 @@ def fit(
         try:
             step = trainer.step()
         except NonFiniteError:
-            observer.save(trainer, False)
+            if all(np.isfinite(p.data).all() for p in trainer.model.parameters()):
+                observer.save(trainer, False)
             raise
         average.steps.append(step)
         observer.stepped(trainer, step)
