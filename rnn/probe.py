@@ -32,11 +32,11 @@ class GradientProbe(Mapping[str, dict[str, Array]]):
     its name. A step that no gradient reaches has 0. After several backwards the values are the last one's.
 
     Attributes:
-        values: the letters of the states that are looked for.
+        letters: of the states that are looked for.
     """
 
-    def __init__(self, values: Sequence[str] = ("h", "c", "y")) -> None:
-        self.values = tuple(values)
+    def __init__(self, letters: Sequence[str] = ("h", "c", "y")) -> None:
+        self.letters = tuple(letters)
         self._steps: dict[Scope, int] = {}  # a layer's run -> its number of steps
         self._norms: dict[Scope, dict[str, dict[int, float]]] = {}
 
@@ -45,12 +45,12 @@ class GradientProbe(Mapping[str, dict[str, Array]]):
         """See an operation or a cotangent; for `minigrad.tape.watching`."""
         if node is None or node.scope is None or node.scope.step is None or node.scope.parent is None:
             return
-        run, step = node.scope.parent, node.scope.step
+        run, step, name = node.scope.parent, node.scope.step, node.name
         self._steps[run] = max(step, self._steps.get(run, 0))
-        if phase == "backward" and node.name in self.values and not primitive.outputs:
+        if phase == "backward" and name is not None and name in self.letters and not primitive.outputs:
             array = getattr(g, "_data", g)
             norm = float(np.sqrt(np.vdot(array, array)))
-            self._norms.setdefault(run, {}).setdefault(node.name, {})[step] = norm
+            self._norms.setdefault(run, {}).setdefault(name, {})[step] = norm
 
     def _runs(self) -> dict[str, Scope]:
         """The runs that have gradients, by name."""
@@ -66,10 +66,10 @@ class GradientProbe(Mapping[str, dict[str, Array]]):
     def __getitem__(self, name: str) -> dict[str, Array]:
         run = self._runs()[name]
         found = {}
-        for value in self.values:
-            norms = self._norms[run].get(value)
+        for letter in self.letters:
+            norms = self._norms[run].get(letter)
             if norms is not None:
-                found[value] = np.array([norms.get(t + 1, 0.0) for t in range(self._steps[run])])
+                found[letter] = np.array([norms.get(t + 1, 0.0) for t in range(self._steps[run])])
         return found
 
     def __iter__(self) -> Iterator[str]:
@@ -106,7 +106,7 @@ class GradientProbe(Mapping[str, dict[str, Array]]):
                 raise ImportError("plots need Matplotlib: pip install 'minigrad-rnn[plot]'. The numbers are "
                                   "in the probe itself: probe[name]['h'].") from None
             ax = Figure(layout="constrained").add_subplot()
-        styles = dict(zip(self.values, ("-", "--", ":", "-.") * len(self.values), strict=False))
+        styles = dict(zip(self.letters, ("-", "--", ":", "-.") * len(self.letters), strict=False))
         for k, name in enumerate(self):
             for value, norms in self[name].items():
                 steps = np.arange(1, len(norms) + 1)
@@ -129,18 +129,18 @@ class gradient_probe:
 
     Args:
         *layers: whose loops are not to be compiled meanwhile.
-        values: the letters of the states.
+        letters: of the states.
     """
 
-    def __init__(self, *layers: Any, values: Sequence[str] = ("h", "c", "y")) -> None:
+    def __init__(self, *layers: Any, letters: Sequence[str] = ("h", "c", "y")) -> None:
         self._layers = layers
-        self._values = values
+        self._letters = letters
 
     def __enter__(self) -> GradientProbe:
         self._before = [layer.compiled for layer in self._layers]
         for layer in self._layers:
             layer.compiled = False
-        probe = GradientProbe(self._values)
+        probe = GradientProbe(self._letters)
         self._watching = watching(probe.watch)
         self._watching.__enter__()
         return probe
