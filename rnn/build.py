@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,9 +11,11 @@ import numpy as np
 import minigrad as mg
 from minigrad.optim import CosineLR, ExponentialLR, Optimiser, PlateauLR, Schedule
 
+from . import dropout
+from .dropout import Scheme
 from .language_model import LanguageModel
 from .layers import GRU, LSTM, RNN, Recurrent
-from .settings import DECAYS, EPOCHS, CellName, Compiled, OptimiserName, Settings
+from .settings import DECAYS, EPOCHS, CellName, Compiled, OptimiserName, SchemeName, Settings, SettingsError
 from .text import Batches, Corpus, Ids, Vocabulary, read_corpus, split
 from .train import Plan, Trainer
 
@@ -45,16 +48,32 @@ def parts(s: Settings, ids: Ids) -> tuple[Ids, Ids | None]:
 
 
 def make_model(s: Settings, symbols: int) -> LanguageModel:
-    """A model with its first values."""
+    """A model with its first values. Raises SettingsError for a dropout scheme that the cell cannot have."""
     rng = generator(s.seed, "initial values")
     extra: dict[str, Any] = {"forget_bias": s.forget_bias} if s.cell == "lstm" else {}
-    extra["compiled"] = COMPILED[s.compiled]
-    recurrent = CELLS[s.cell](s.embedding or symbols, s.hidden, s.layers, rng=rng, **extra)
-    model = LanguageModel(symbols, recurrent, s.embedding or None, tied=s.tied, dropout=s.dropout, rng=rng,
-                          dropout_rng=generator(s.seed, "dropout"))
+    try:
+        recurrent = CELLS[s.cell](s.embedding or symbols, s.hidden, s.layers, compiled=COMPILED[s.compiled],
+                                  dropout=make_scheme(s), rng=rng, dropout_rng=generator(s.seed, "dropout"), **extra)
+    except ValueError as error:
+        raise SettingsError(f"--cell {s.cell} --scheme {s.scheme}: {error}") from None
+    model = LanguageModel(symbols, recurrent, s.embedding or None, tied=s.tied, rng=rng)
     if s.init is not None:
         model.initialise(s.init, s.forget_bias, rng)
     return model
+
+
+def make_scheme(s: Settings) -> Scheme | None:
+    """The dropout scheme, if any. With its one entry dropped, a one-hot symbol would be gone."""
+    inputs = s.embedding > 0
+    schemes: dict[SchemeName, Callable[[float], Scheme]] = {
+        "non-recurrent": lambda p: dropout.NonRecurrent(p, bottom=inputs),
+        "rnndrop": dropout.RNNDrop,
+        "variational": lambda p: dropout.Variational(p, input=None if inputs else 0.0),
+        "weight-drop": dropout.WeightDrop,
+        "recurrent": dropout.Recurrent,
+        "zoneout": lambda p: dropout.Zoneout(hidden=p, cell=p if s.cell == "lstm" else 0.0),
+    }
+    return schemes[s.scheme](s.dropout) if s.dropout else None
 
 
 def make_trainer(s: Settings, model: LanguageModel, learn: Ids, hold: Ids | None) -> Trainer:

@@ -16,7 +16,7 @@ import numpy as np
 
 import minigrad as mg
 from minigrad import Tensor
-from minigrad.nn import Dropout, Embedding, Linear, Module, Parameter
+from minigrad.nn import Embedding, Linear, Module, Parameter
 from minigrad.nn import initialisers as init
 
 from .cells import LSTMCell, RandomSource
@@ -31,14 +31,11 @@ class LanguageModel(Module):
 
     Args:
         symbols: V, the size of the vocabulary.
-        recurrent: the layers; their input size is `embedding`, or V for one-hot inputs.
+        recurrent: the layers, with their dropout; their input size is `embedding`, or V for one-hot inputs.
         embedding: the size of the learned vectors, or None for one-hot inputs.
         tied: use the embedding matrix for the output too: one parameter, with one gradient (Press & Wolf
             2017, Inan et al. 2017). Needs an embedding as wide as the layers' output.
-        dropout: p of the dropout on what goes from the embedding into the layers, and from the layers to
-            the output.
         rng: for the initial values.
-        dropout_rng: for the masks.
 
     `model(ids, state=None)` takes ids (batch, time) and returns (logits (batch, time, V), state), with the
     state as the layers have it.
@@ -47,35 +44,22 @@ class LanguageModel(Module):
         ValueError: sizes that do not fit together, or layers that look ahead.
     """
 
-    def __init__(
-        self,
-        symbols: int,
-        recurrent: Recurrent,
-        embedding: int | None = None,
-        *,
-        tied: bool = False,
-        dropout: float = 0.0,
-        rng: RandomSource = None,
-        dropout_rng: RandomSource = None,
-    ) -> None:
+    def __init__(self, symbols: int, recurrent: Recurrent, embedding: int | None = None, *, tied: bool = False,
+                 rng: RandomSource = None) -> None:
         width = symbols if embedding is None else embedding
         if recurrent.input_size != width:
-            raise ValueError(
-                f"the layers take inputs of size {recurrent.input_size}, and "
-                + (f"one-hot symbols have {width}" if embedding is None else f"the embedding has {width}")
-            )
-        if recurrent.bidirectional or not recurrent.return_sequences:
-            raise ValueError("a language model needs layers that go forward only and return all steps")
+            inputs = "one-hot symbols have" if embedding is None else "the embedding has"
+            raise ValueError(f"the layers take inputs of size {recurrent.input_size}, and {inputs} {width}")
+        if recurrent.bidirectional or not recurrent.return_sequences or recurrent.stateful:
+            raise ValueError("a language model needs layers that go forward only, return all steps, and are "
+                             "given their state")
         if tied and embedding != recurrent.output_size:
-            raise ValueError(
-                "tied weights need an embedding as wide as the layers' output: "
-                f"{recurrent.output_size}, not {embedding or 'one-hot inputs'}"
-            )
+            raise ValueError("tied weights need an embedding as wide as the layers' output: "
+                             f"{recurrent.output_size}, not {embedding or 'one-hot inputs'}")
         rng = np.random.default_rng(rng)
         dtype = recurrent.dtype
         self.symbols = symbols
         self.embedding = None if embedding is None else Embedding(symbols, embedding, dtype=dtype, rng=rng)
-        self.dropout = Dropout(dropout, rng=np.random.default_rng(dropout_rng))
         self.recurrent = recurrent
         self.output = None if tied else Linear(recurrent.output_size, symbols, dtype=dtype, rng=rng)
         self.output_bias = Parameter(np.zeros(symbols), dtype=dtype) if tied else None
@@ -83,10 +67,9 @@ class LanguageModel(Module):
     def forward(self, ids: Any, state: State | None = None) -> tuple[Tensor, State]:
         if self.embedding is None:
             x = mg.tensor(mg.one_hot(ids, self.symbols, dtype=self.recurrent.dtype), name="x")
-        else:  # no dropout of one-hot vectors: with their one entry the whole symbol would be gone
-            x = self.dropout(self.embedding(ids))
+        else:
+            x = self.embedding(ids)
         h, state = self.recurrent(x, state)
-        h = self.dropout(h)
         if self.output is not None:
             return self.output(h), state
         return h @ self.embedding.weight.T + self.output_bias, state  # type: ignore[union-attr]
@@ -101,13 +84,8 @@ class LanguageModel(Module):
         rng = np.random.default_rng(rng)
         for parameter in self.parameters():
             parameter.assign(init.uniform(parameter.shape, rng, bound, parameter.dtype))
-        for cell in self.recurrent.cells:
-            if (
-                forget_bias is not None
-                and isinstance(cell, LSTMCell)
-                and cell.bias is not None
-                and "f" in cell.gates
-            ):
+        for cell in self.recurrent.cells if forget_bias is not None else ():
+            if isinstance(cell, LSTMCell) and cell.bias is not None and "f" in cell.gates:
                 bias, start = cell.bias.numpy(), cell.gates.index("f") * cell.hidden_size
                 bias[start : start + cell.hidden_size] = forget_bias
                 cell.bias.assign(bias)

@@ -9,7 +9,7 @@ import math
 import sys
 import time
 from contextlib import suppress
-from typing import TextIO
+from typing import Any, TextIO
 
 from tqdm import tqdm
 
@@ -55,7 +55,7 @@ class Progress:
         self.clipped = 0.0
         self.weight = 0.0  # of what has been averaged: 1 in the long run
         self.valid: float | None = None
-        self.bar: tqdm[None] | None = None
+        self.bar: tqdm[Any] | None = None
         if self.terminal:
             self.bar = tqdm(
                 total=1.0, bar_format="{desc} |{bar:12}|", file=self.stream, leave=True, dynamic_ncols=True

@@ -15,6 +15,7 @@ from .train import NonFinite
 
 CellName: TypeAlias = Literal["rnn", "lstm", "gru"]
 Compiled: TypeAlias = Literal["auto", "yes", "no"]
+SchemeName: TypeAlias = Literal["non-recurrent", "rnndrop", "variational", "weight-drop", "recurrent", "zoneout"]
 OptimiserName: TypeAlias = Literal["sgd", "adagrad", "rmsprop", "adam", "adamw"]
 ScheduleName: TypeAlias = Literal["constant", "exponential", "cosine", "plateau"]
 
@@ -64,8 +65,8 @@ class Settings:
     layers: int = setting(1, "how many on top of each other", least=1)
     embedding: int = setting(0, "size of the learned vectors for symbols; 0 for one-hot", least=0)
     tied: bool = setting(False, "use the embedding for the output too; it has to be as wide as the layers")
-    dropout: float = setting(0.0, "drop probability of what goes into the layers and what comes out of them",
-                             least=0, below=1)
+    dropout: float = setting(0.0, "drop probability", least=0, below=1)
+    scheme: SchemeName = setting("non-recurrent", "where to drop; one-hot inputs are never dropped")
     init: float | None = setting(None, "draw all first values uniformly from ± this", "as suits each layer",
                                  above=0)
     forget_bias: float = setting(1.0, "first value of the LSTM's forget bias")

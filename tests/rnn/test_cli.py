@@ -145,7 +145,7 @@ def weights(folder, step):
 @pytest.mark.parametrize("options", [
     ["--dropout", "0.2", "--embedding", "8", "--tied", "--cell", "gru", "--lr-decay", "0.9"],
     ["--schedule", "plateau", "--optimizer", "rmsprop", "--layers", "2", "--clip-value", "0.1"],
-    ["--schedule", "cosine", "--level", "byte", "--init", "0.08"],
+    ["--schedule", "cosine", "--level", "byte", "--init", "0.08", "--dropout", "0.1", "--scheme", "zoneout"],
 ])  # fmt: skip
 def test_interrupted_and_resumed_is_the_same_bit_for_bit(tmp_path, text, options, monkeypatch, capsys):
     a, b = tmp_path / "a", tmp_path / "b"
@@ -305,6 +305,7 @@ def test_draw(run, tmp_path, capsys):
     (["train", "TEXT", "--lr", "-1"], ["--lr is above 0"]),
     (["train", "TEXT", "--dropout", "1"], ["--dropout is at least 0 and below 1"]),
     (["train", "TEXT", "--cell", "elman"], ["--cell", "lstm"]),
+    (["train", "TEXT", *SMALL, "--cell", "gru", "--dropout", "0.1", "--scheme", "rnndrop"], ["--scheme rnndrop"]),
     (["train", "TEXT", "--tied"], ["--tied", "--embedding 256"]),
     (["train", "TEXT", "--clip", "1", "--clip-value", "1"], ["exclude each other"]),
     (["train", "TEXT", "--schedule", "plateau", "--valid", "0"], ["plateau", "--valid"]),

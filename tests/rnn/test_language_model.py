@@ -82,6 +82,7 @@ def test_tied_weights_are_one_parameter_with_one_gradient():
     (rnn.LSTM(V, 6, rng=0), None, True, "6, not one-hot inputs"),
     (rnn.LSTM(V, 6, bidirectional=True, rng=0), None, False, "forward only"),
     (rnn.LSTM(V, 6, return_sequences=False, rng=0), None, False, "all steps"),
+    (rnn.LSTM(V, 6, stateful=True, rng=0), None, False, "given their state"),
 ])  # fmt: skip
 def test_what_does_not_fit_is_an_error(recurrent, embedding, tied, message):
     with pytest.raises(ValueError, match=message):
@@ -89,8 +90,7 @@ def test_what_does_not_fit_is_an_error(recurrent, embedding, tied, message):
 
 
 def test_dropout_is_in_training_only_and_from_its_own_generator():
-    model = LanguageModel(V, rnn.RNN(4, 4, rng=0), 4, dropout=0.5, rng=0, dropout_rng=7)
-    again = LanguageModel(V, rnn.RNN(4, 4, rng=0), 4, dropout=0.5, rng=0, dropout_rng=7)
+    model, again = (LanguageModel(V, rnn.RNN(4, 4, dropout=0.5, rng=0, dropout_rng=7), 4, rng=0) for _ in "ab")
     x = ids(2, 5)
     trained = model(x)[0].data
     np.testing.assert_array_equal(trained, again(x)[0].data)
@@ -127,7 +127,7 @@ def test_evaluate_carries_the_state_and_does_not_depend_on_the_windows():
 
 
 def test_evaluate_leaves_the_mode_and_no_gradients():
-    model = LanguageModel(V, rnn.RNN(V, 4, rng=0), dropout=0.5, rng=1)
+    model = LanguageModel(V, rnn.RNN(V, 4, dropout=0.5, rng=0), rng=1)
     assert model.training
     first = evaluate(model, ids(30))
     assert model.training and evaluate(model, ids(30)) == first

@@ -21,7 +21,7 @@ TEXT = np.random.default_rng(0).integers(0, V, 300)
 
 def make(text=TEXT, kind=rnn.LSTM, lr=0.01, batch=4, time=10, dropout=0.0, schedule=None,
          optimiser=mg.optim.Adam, **more):
-    model = LanguageModel(V, kind(5, 8, rng=1), 5, dropout=dropout, rng=2, dropout_rng=3)
+    model = LanguageModel(V, kind(5, 8, dropout=dropout or None, rng=1, dropout_rng=3), 5, rng=2)
     optimiser = optimiser(model.parameters(), lr=lr)
     if schedule is not None:
         more["schedule"] = schedule(optimiser)
@@ -241,7 +241,7 @@ def test_a_state_that_does_not_fit_changes_nothing(other):
 def test_a_damaged_state_changes_nothing():
     trainer = make()
     trainer.step()
-    for name, value in (("state", [1]), ("optimiser", None), ("steps", "x"), ("generators", {})):
+    for name, value in (("state", [1]), ("optimiser", None), ("steps", "x"), ("generators", {"x": 1})):
         with pytest.raises(ValueError):
             trainer.load_state_dict({**make().state_dict(), name: value})
         assert trainer.steps == 1
