@@ -7,7 +7,7 @@ buffers, each reused as soon as its value is dead. The parts of a concatenation 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -82,6 +82,10 @@ def origin(v: Value, made: dict[Value, Instruction]) -> Value:
     return v
 
 
+# Whether the k-th unit may write its value over another, which it reads: (k, new, old).
+Safe = Callable[[int, Value, Value], bool]
+
+
 def forward_layout(lowered: Lowered, units: Sequence[Unit], hidden: Iterable[Value] = ()) -> Layout:
     """Places of the forward loop. `hidden` values get none: a fused kernel does not store them."""
     program, layout = lowered.program, Layout()
@@ -105,11 +109,12 @@ def forward_layout(lowered: Lowered, units: Sequence[Unit], hidden: Iterable[Val
     for v in made_here:
         if v in lowered.kept and v not in layout.place:
             layout.place[v] = Place(layout.root("R", "stack", v), "t")
-    _temporaries(layout, lowered, units, set(hidden), {})
+    _temporaries(layout, lowered, units, set(hidden), {}, None)
     return layout
 
 
-def backward_layout(lowered: Lowered, forward: Layout, units: Sequence[Unit], hidden: Iterable[Value] = ()) -> Layout:
+def backward_layout(lowered: Lowered, forward: Layout, units: Sequence[Unit], hidden: Iterable[Value] = (),
+                    safe: Safe | None = None) -> Layout:
     """Places of the loop back; values of the forward loop stay where it left them."""
     program, layout = lowered.program, Layout()
     layout.place.update({v: p for v, p in forward.place.items()
@@ -138,12 +143,12 @@ def backward_layout(lowered: Lowered, forward: Layout, units: Sequence[Unit], hi
         for v in leaf.operands:
             if v in made_here and v not in layout.place:
                 layout.place[v] = Place(layout.root("L", "stack", v), "t")
-    _temporaries(layout, lowered, units, set(hidden), carries)
+    _temporaries(layout, lowered, units, set(hidden), carries, safe)
     return layout
 
 
 def _temporaries(layout: Layout, lowered: Lowered, units: Sequence[Unit], hidden: set[Value],
-                 carries: dict[Value, tuple[Value, Place]]) -> None:
+                 carries: dict[Value, tuple[Value, Place]], safe: Safe | None) -> None:
     """Give every value that has no place yet a buffer, reusing those whose values are dead."""
     made = lowered.made_by
     place = layout.place
@@ -223,8 +228,9 @@ def _temporaries(layout: Layout, lowered: Lowered, units: Sequence[Unit], hidden
                     g, target = carries[v]
                     if v in place:  # it is an operand of a product over all steps too
                         layout.copies.append((v, target))
-                    elif last.get(g, -1) < k or (last[g] == k and alone and v.shape == g.shape
-                                               and g in unit[0].operands):
+                    elif last.get(g, -1) < k or (last[g] == k and (
+                            (safe is not None and safe(k, v, g))
+                            or (alone and v.shape == g.shape and g in unit[0].operands))):
                         place[v] = target
                     else:
                         settle(v)

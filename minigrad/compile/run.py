@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import threading
 import warnings
 from collections import OrderedDict
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -62,6 +64,13 @@ class CompiledScan:
 
 def generate(program: Program, reverse: bool, differentiable: bool, backend: str) -> Loops:
     """The loops of a program for a back end: "numpy", or "numba" where that is possible."""
+    if backend == "numba":
+        from .numba_backend import Unsupported, compile_numba
+
+        try:
+            return compile_numba(lower(program), reverse, differentiable)
+        except (Unsupported, ImportError) as reason:
+            LOG.info("a scan is compiled for NumPy: %s", reason)
     return compile_numpy(lower(program), reverse, differentiable)
 
 
@@ -225,7 +234,7 @@ def compiled_scan(step: Step, state: Any, inputs: Any, length: int, reverse: boo
     xs = [np.ascontiguousarray(x) for x in arrays[a:a + b]]
     with np.errstate(over="ignore"):
         if checkpoint_every is not None and scan.differentiable:
-            plain = _lookup(found, step, state, inputs, 0, reverse, (False,) * len(scan.needs), backend)
+            plain = _lookup(found, step, state, inputs, 0, reverse, (False,) * len(scan.needs), scan.backend)
             saved: Any = Segments(call, arrays[:a], xs, arrays[a + b:], plain)
             final, ys = saved.final, saved.ys
             saved.final = saved.ys = None
@@ -253,6 +262,8 @@ def prepare(step: Step, state: Any, inputs: Any, length: int, reverse: bool, bac
     """Trace, look the program up or compile it, and collect its arguments as the tape knows them and as arrays."""
     first = length - 1 if reverse else 0
     found = trace(step, state, inputs, first)
+    if backend not in ("numpy", "numba"):
+        backend = choose(length, state)
     leaves = [*tree_leaves(state), *tree_leaves(inputs)]
     arguments = [t.origin or t if isinstance(t, Tensor) else t for t in leaves] + found.sources
     needs = tuple([isinstance(t, Tensor) and t._requires_grad for t in leaves]) + found.differentiable
@@ -261,6 +272,22 @@ def prepare(step: Step, state: Any, inputs: Any, length: int, reverse: bool, bac
     scan = _lookup(found, step, state, inputs, first, reverse, needs, backend)
     arrays = [t._data if isinstance(t, Tensor) else t for t in leaves] + found.values
     return found, scan, arguments, arrays
+
+
+# Scans with fewer state entries than this, over all steps, are not worth the seconds that compiling kernels takes.
+LEAST_WORK = 2000
+
+
+def choose(length: int, state: Any) -> str:
+    """The back end for a scan: by its size alone, so that the same program always gives the same numbers."""
+    work = length * sum(int(np.size(getattr(t, "_data", t))) for t in tree_leaves(state))
+    return "numba" if work >= LEAST_WORK and numba_is_there() else "numpy"
+
+
+@cache
+def numba_is_there() -> bool:
+    """Whether numba can be imported."""
+    return importlib.util.find_spec("numba") is not None
 
 
 def _lookup(found: Trace, step: Step, state: Any, inputs: Any, first: int, reverse: bool, needs: tuple[bool, ...],
@@ -306,7 +333,7 @@ def explain(step: Step, state: Any, inputs: Any, reverse: bool = False, backend:
         Untraceable: it cannot be compiled; the message says why.
     """
     length = len(tree_leaves(inputs)[0])
-    return prepare(step, state, inputs, length, reverse, backend or "numpy")[1]
+    return prepare(step, state, inputs, length, reverse, backend or "auto")[1]
 
 
 __all__ = ["CACHE", "SCAN", "CompiledScan", "NotCompiled", "compiled_scan", "explain", "fall_back", "structure",

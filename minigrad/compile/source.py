@@ -39,6 +39,7 @@ class Writer:
         self.top: list[str] = []
         self.loop: list[str] = []
         self.after: list[str] = []
+        self.native = ""  # a call that does the whole loop
         self.namespace: dict[str, Any] = {"np": np, "empty": np.empty, "copyto": np.copyto}
         self.text: dict[Value, str] = {}
         self._moving: dict[Value, bool] = {}
@@ -182,9 +183,11 @@ class Writer:
         if ring:
             head = ["p, n = t + 1, t" if self.reverse else "p, n = t, t + 1", "q, m = p & 1, n & 1"]
         uses_time = any(re.search(r"\b[pnqm]\b", line) for line in (*self.top, *self.loop))
-        body = [*(head if uses_time else []), *self.top, *self.loop] or ["pass"]
+        body = [*(head if uses_time else []), *self.top, *self.loop]
+        loop = [self.native] if self.native else []
+        loop += [f"for t in {steps}:", *(f"    {line}" for line in body)] if self.loop else []
         lines = [f"def {name}({', '.join(arguments)}):", *(f"    {line}" for line in self.before),
-                 f"    for t in {steps}:", *(f"        {line}" for line in body),
+                 *(f"    {line}" for line in loop),
                  *(f"    {line}" for line in self.after), f"    return {returned}"]
         return "\n".join(lines) + "\n"
 

@@ -27,7 +27,7 @@ Array = NDArray[Any]
 Step = Callable[[Any, Any], tuple[Any, Any]]
 
 
-class tracing:  # noqa: N801, a context manager like `recording`
+class tracing:
     """Context manager: record every operation, also those without derivatives; reading values raises Untraceable."""
 
     def __enter__(self) -> None:

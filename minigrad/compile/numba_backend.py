@@ -1,0 +1,436 @@
+"""The loops with their elementwise work fused into kernels by numba.
+
+What is generated is one Python module: a kernel for each group of elementwise instructions, and, where nothing else but
+matrix products is left, the loop over time itself. Products inside compiled loops go to the BLAS that NumPy has loaded.
+The module is kept in a cache folder that belongs to the user, and numba keeps the machine code beside it.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from ..rules.elementwise import sigmoid
+from ..rules.linear_algebra import matmul
+from ..primitive import TABLE
+from .blas import gemm_addresses
+from .fuse import COMPARISONS, EXPRESSIONS, LOGICAL, Access, Group, Loop, accesses, rows_and_columns, safe_in_place, units
+from .kernel_cache import load_module
+from .layout import Layout, Place, Root, backward_layout, forward_layout
+from .lower import Lowered, contiguous_part
+from .numpy_backend import Loops, statements, write_backward, write_forward
+from .passes import is_view
+from .program import Instruction, Value
+from .source import Writer
+
+TANH = TABLE[np.tanh]
+
+
+class Unsupported(Exception):
+    """This program is for the NumPy back end."""
+
+
+# The rational approximation of tanh in float32 (odd, degree 13 over 6), to 4 ulp; beyond ± 7.9 it is 1 in float32.
+_P = (-2.76076847742355e-16, 2.00018790482477e-13, -8.60467152213735e-11, 5.12229709037114e-08, 1.48572235717979e-05,
+      6.37261928875436e-04, 4.89352455891786e-03)
+_Q = (1.19825839466702e-06, 1.18534705686654e-04, 2.26843463243900e-03, 4.89352518554385e-03)
+_LIMIT = 7.90531110763549805
+
+HEADER = '''\
+"""Generated."""
+import numpy as np
+from numba import njit, types
+
+FAST = {{"reassoc", "contract", "arcp", "nsz"}}
+OPTIONS = dict(cache=CACHE, nogil=True, error_model="numpy", fastmath=FAST, boundscheck=False)
+
+{imports}
+'''
+
+
+def compile_numba(lowered: Lowered, reverse: bool, differentiate: bool) -> Loops:
+    """Generate the loops and compile their kernels.
+
+    Raises:
+        Unsupported: nothing would be gained, or some value lies where a kernel cannot reach it.
+        ImportError: numba is not installed.
+    """
+    import numba  # noqa: F401  an early error
+
+    program = lowered.program
+    ends = [*program.new_state, *program.ys, *lowered.kept]
+    body = units(lowered.forward, lowered, ends)
+    if not any(isinstance(u, Group) for u in body):
+        raise Unsupported("nothing to fuse")
+    layout = forward_layout(lowered, _lists(body), _hidden(body))
+    module = Module()
+    w = Writer(lowered, layout, reverse)
+    forward_text = write_forward(w, Emitter(module, "forward", body, reverse, False))
+    parts = [(forward_text, w.namespace, "forward")]
+    if differentiate:
+        ends = [v for v in (*program.dstate, *program.dxs) if v is not None]
+        ends += [v for leaf in lowered.leaves for v in leaf.operands]
+        body = units(lowered.backward, lowered, ends)
+
+        def safe(k: int, new: Value, old: Value) -> bool:
+            unit = body[k]
+            return isinstance(unit, Group) and safe_in_place(unit, new, old)
+
+        b = Writer(lowered, backward_layout(lowered, layout, _lists(body), _hidden(body), safe), reverse)
+        parts.append((write_backward(b, layout, Emitter(module, "backward", body, reverse, True)), b.namespace, "backward"))
+    text = module.text()
+    compiled = load_module(text)
+    functions = []
+    for source, namespace, name in parts:
+        space = namespace | {k: getattr(compiled, k) for k in module.entries} | gemm_addresses()
+        exec(compile(source, f"<compiled scan, {name}>", "exec"), space)  # our own text, made above
+        functions.append(space[name])
+    source = "\n\n".join([text, *(part for part, _, _ in parts)])
+    return Loops(functions[0], functions[1] if differentiate else None, source, "numba")
+
+
+def _lists(body: list[Group | Instruction]) -> list[list[Instruction]]:
+    return [u.instructions if isinstance(u, Group) else [u] for u in body]
+
+
+def _hidden(body: list[Group | Instruction]) -> set[Value]:
+    return {v for u in body if isinstance(u, Group) for v in u.hidden}
+
+
+class Module:
+    """The generated module.
+
+    Attributes:
+        functions: source of each function.
+        entries: names of those that are called from Python.
+        products: whether BLAS is called from compiled code.
+    """
+
+    def __init__(self) -> None:
+        self.functions: list[str] = []
+        self.entries: list[str] = []
+        self.products = False
+
+    def text(self) -> str:
+        """The whole module."""
+        from .blas import PRODUCTS
+
+        imports = PRODUCTS if self.products else ""
+        return HEADER.format(imports=imports) + "\n\n".join(self.functions) + "\n"
+
+
+class Emitter:
+    """Writes the body of one loop: kernels, and the loop around them."""
+
+    def __init__(self, module: Module, name: str, body: list[Group | Instruction], reverse: bool, backward: bool) -> None:
+        self.module, self.name, self.body, self.reverse, self.backward = module, name, body, reverse, backward
+
+    def __call__(self, w: Writer, _: list[Instruction]) -> None:
+        """Add the loop's lines to the writer."""
+        self.w = w
+        self.arguments: dict[str, str] = {}  # canonical array or size -> its numba type
+        self.sizes: dict[int, str] = {}
+        self.scratch_rows, self.scratch_columns = 0, 1
+        self.scratch_type = np.dtype(np.float32)
+        lines: list[str] = []
+        native = all(isinstance(u, Group) or self._native(u) for u in self.body) and not any(
+            leaf.kind == "add" for leaf in w.lowered.leaves if self.backward)
+        # what is copied at the end of a step must have two axes to be copied by compiled code
+        native = native and all(len(v.shape) == 2 for v, _ in w.layout.copies) and not (
+            self.backward and any(g is not None and d is None for g, d in zip(
+                w.lowered.program.cotangents, w.lowered.program.dstate, strict=False)))
+        native = native and bool(gemm_addresses())
+        for k, unit in enumerate(self.body):
+            if isinstance(unit, Group):
+                lines.append(self._kernel(f"{self.name}_{k}", unit, not native))
+            elif native:
+                lines += self._products(unit)
+            else:
+                lines += statements(w, unit)
+        if not native:
+            self._scratch()
+            w.loop += ["q, m = p & 1, n & 1", *lines]
+            return
+        for v, place in w.layout.copies:
+            lines.append(f"{self._whole(place)}[:] = {self._whole(w.layout.place[v])}")
+        w.layout.copies = []
+        if not lines:
+            return
+        self._scratch()
+        self.module.products = True
+        self.arguments = dict(sorted(self.arguments.items()))
+        names = list(self.arguments)
+        steps = "range(T)" if self.reverse == self.backward else "range(T - 1, -1, -1)"
+        pair = "p, n = t + 1, t" if self.reverse else "p, n = t, t + 1"
+        kinds = ", ".join(["types.intp"] * 3 + list(self.arguments.values()))
+        self.module.functions.append("\n".join([
+            f"@njit(types.void({kinds}), **OPTIONS)", f"def {self.name}_loop(T, SGEMM, DGEMM, {', '.join(names)}):",
+            f"    for t in {steps}:", f"        {pair}", "        q, m = p & 1, n & 1",
+            *(f"        {line}" for line in lines)]))
+        self.module.entries.append(f"{self.name}_loop")
+        w.native = f"{self.name}_loop(T, SGEMM, DGEMM, {', '.join(names)})"
+
+    def size(self, n: int) -> str:
+        """A size as an argument, so that one module serves all sizes. Unsigned: no index is checked for its sign."""
+        name = self.sizes.get(n)
+        if name is None:
+            name = self.sizes[n] = f"d{len(self.sizes)}"
+            self.w.before.append(f"{name} = {n}")
+        self.arguments[name] = "types.uintp"
+        return name
+
+    # -- instructions that are not elementwise ----------------------------------------------------------------------
+
+    def _native(self, i: Instruction) -> bool:
+        """Whether compiled code can do it."""
+        if i.primitive.name == "concatenate":
+            return len(i.result.shape) == 2 and all(
+                (id(i), k) in self.w.layout.in_place or (type(v) is Value and self._reachable(v))
+                for k, v in enumerate(i.operands))
+        return i.primitive is matmul and i.values == list(i.operands) and all(
+            len(v.shape) == 2 and v.dtype == i.result.dtype and self._reachable(v) for v in (*i.values, i.result)) \
+            and i.result.dtype in (np.float32, np.float64) and all(math.prod(v.shape) for v in i.values)
+
+    def _reachable(self, v: Value) -> bool:
+        place = self.w.layout.place.get(v)
+        if place is None:
+            return v in self.w.lowered.invariant
+        return all(s == slice(None) for s in place.part)
+
+    def _products(self, i: Instruction) -> list[str]:
+        if i.primitive is matmul:
+            a, b, c = (self._at(v) for v in (*i.values, i.result))
+            kind = "sgemm" if i.result.dtype == np.float32 else "dgemm"
+            (m, k), n = i.values[0].shape, i.values[1].shape[1]
+            address = kind.upper()
+            sizes = ", ".join(map(self.size, (m, n, k)))
+            return [f"{kind}({address}, {sizes}, {a}, {b}, {c})"]
+        found = []
+        for k, v in enumerate(i.operands):
+            if (id(i), k) not in self.w.layout.in_place:
+                part = ", ".join(f"{s.start}:{s.stop}" if s != slice(None) else ":" for s in contiguous_part(i, k))
+                found.append(f"{self._matrix(i.result)}[{part}] = {self._matrix(v)}")
+        return found
+
+    def _matrix(self, v: Value) -> str:
+        """A two-dimensional value that lies in one piece."""
+        place = self.w.layout.place.get(v)
+        if place is None:
+            return self._computed(v)
+        name = self._array(place.root)
+        return f"{name}[{self.w.time(place)}]" if place.time else name
+
+    def _at(self, v: Value) -> str:
+        """The same as an array and an offset into it."""
+        place = self.w.layout.place.get(v)
+        if place is None:
+            return f"{self._computed(v)}, 0"
+        offset = f"{self.w.time(place)} * types.intp({self.size(math.prod(v.shape))})" if place.time else "0"
+        return f"{self._array(place.root)}, {offset}"
+
+    def _whole(self, place: Place) -> str:
+        """The array at a place, as canonical arrays have it."""
+        index = ([self.w.time(place)] if place.time else []) + ([":", f"{place.part[-1].start}:{place.part[-1].stop}"]
+                                                                if place.part else [])
+        return f"{self._array(place.root)}[{', '.join(index)}]" if index else self._array(place.root)
+
+    # -- arrays -----------------------------------------------------------------------------------------------------
+
+    def _array(self, root: Root) -> str:
+        """The canonical form of a root: (time, rows, columns) or (rows, columns), contiguous."""
+        name = f"{root.name}_"
+        if name not in self.arguments:
+            rows, columns = rows_and_columns(root.shape)
+            timed = root.kind in ("input", "stack", "history", "ring")
+            fixed = root.kind in ("input", "closure") or (self.backward and root not in self.w.layout.roots)
+            shape = f"(-1, {rows}, {columns})" if timed else f"({rows}, {columns})"
+            whole = f"np.ascontiguousarray({root.name})" if root.kind == "closure" else root.name
+            self._bind(f"{name} = {whole}.reshape{shape}")
+            self.arguments[name] = _array_type(root.dtype, 3 if timed else 2, fixed)
+        return name
+
+    def _computed(self, v: Value) -> str:
+        """The canonical form of something computed before the loop."""
+        known = self.w.value(v)
+        name = f"{known}_"
+        if name not in self.arguments:
+            rows, columns = rows_and_columns(v.shape)
+            self._bind(f"{name} = np.ascontiguousarray({known}).reshape({rows}, {columns})")
+            self.arguments[name] = _array_type(v.dtype, 2, True)
+        return name
+
+    def _bind(self, line: str) -> None:
+        if line not in self.w.before:
+            self.w.before.append(line)
+
+    def _scratch(self) -> None:
+        if self.scratch_rows:
+            self.w.before.append(f"Z_ = np.empty(({self.scratch_rows}, {self.scratch_columns}), "
+                                 f"{self.w.constant(self.scratch_type)})")
+
+    # -- kernels ----------------------------------------------------------------------------------------------------
+
+    def _kernel(self, name: str, group: Group, entry: bool) -> str:
+        """Write one kernel; the line that calls it."""
+        before = dict(self.arguments)
+        self.arguments = {}
+        slots: dict[Value, str] = {}
+        lines: list[str] = []
+        rows = self.size(group.rows)
+        for loop in group.loops:
+            lines += self._loop(loop, group, slots)
+        used = self.arguments
+        self.arguments = before | used
+        if any(s.startswith("Z_") for s in slots.values()):
+            used["Z_"] = self.arguments["Z_"] = _array_type(self.scratch_type, 2, False)
+        used = dict(sorted(used.items()))
+        names = list(used)
+        signature = ""
+        if entry:
+            signature = f"types.void({', '.join(['types.intp'] * 5 + list(used.values()))}), "
+            self.module.entries.append(name)
+        self.module.functions.append("\n".join([
+            f"@njit({signature}**OPTIONS)", f"def {name}(t, p, n, q, m, {', '.join(names)}):",
+            f"    for r in range({rows}):", *(f"        {line}" for line in lines)]))
+        return f"{name}(t, p, n, q, m, {', '.join(names)})"
+
+    def _loop(self, loop: Loop, group: Group, slots: dict[Value, str]) -> list[str]:
+        """The lines of one loop over columns."""
+        v = loop.value
+        columns = rows_and_columns(v.shape)[1]
+        mine = {i.result: i for i in group.instructions}
+        body = Body(self, mine, slots)
+        result = body.expression(mine[v], 0)
+        if v in group.hidden:
+            if columns == 1:
+                slots[v] = f"z{len(slots)}"
+                return [*body.lines, f"{slots[v]} = {result}"]
+            if self.scratch_rows and self.scratch_type != v.dtype:
+                raise Unsupported("scratch rows of two dtypes")
+            self.scratch_type = v.dtype
+            slots[v] = f"Z_[{self.scratch_rows}, "
+            self.scratch_rows += 1
+            self.scratch_columns = max(self.scratch_columns, columns)
+            target = f"{slots[v]}k]"
+        else:
+            target = self.entry(v, Access(v, 0, "full"), 0)
+        return [f"for k in range({self.size(columns)}):", *(f"    {line}" for line in body.lines), f"    {target} = {result}"]
+
+    def entry(self, v: Value, access: Access, shift: int) -> str:
+        """One entry of a stored value."""
+        place = self.w.layout.place.get(v)
+        start = access.start
+        if place is None:
+            if v not in self.w.lowered.invariant:
+                raise Unsupported(f"{v!r} has no place")
+            name, index = self._computed(v), []
+        else:
+            if any(s != slice(None) for s in place.part[:-1]):
+                raise Unsupported("a part along another axis than the last")
+            if place.part:
+                if len(place.part) != len(place.root.shape):
+                    raise Unsupported("a part along another axis than the last")
+                start += place.part[-1].start
+            name = self._array(place.root)
+            index = [self.w.time(place)] if place.time else []
+        row = "0" if access.mode in ("row", "scalar") else "r"
+        if access.mode in ("column", "scalar"):
+            column = str(start)
+        else:
+            column = f"k + {self.size(start + shift)}" if start + shift else "k"
+        return f"{name}[{', '.join([*index, row, column])}]"
+
+
+class Body:
+    """The statements of one loop body."""
+
+    def __init__(self, emitter: Emitter, mine: dict[Value, Instruction], slots: dict[Value, str]) -> None:
+        self.emitter, self.mine, self.slots = emitter, mine, slots
+        self.lines: list[str] = []
+        self.known: dict[Any, str] = {}
+
+    def expression(self, i: Instruction, shift: int) -> str:
+        """A name for the result of `i` at column k + shift."""
+        key = (i.result, shift)
+        if key in self.known:
+            return self.known[key]
+        p = i.primitive
+        kind = next((o.dtype for o in i.values if o.dtype.kind == "f"), i.result.dtype) if p in COMPARISONS \
+            else i.result.dtype
+        number = f"np.{kind}"
+        words = []
+        for k, (access, o) in enumerate(zip(accesses(i, self.emitter.w.lowered) or (), i.operands, strict=True)):
+            condition = (p.name == "where" and k == 0) or p in LOGICAL
+            if access is None:
+                words.append(_number(o, number) if kind.kind == "f" else repr(bool(o)))
+                continue
+            text = self.load(access, shift)
+            words.append(text if condition or o.dtype == kind else f"{number}({text})")
+        if p is TANH or p is sigmoid:
+            text = self._tanh(words[0], number, p is sigmoid, kind)
+        else:
+            text = EXPRESSIONS[p].format(*words, one=f"{number}(1)", zero=f"{number}(0)")
+        name = self.known[key] = f"e{len(self.lines)}"
+        self.lines.append(f"{name} = {text}")
+        return name
+
+    def load(self, access: Access, shift: int) -> str:
+        """An operand: inlined, from scratch, or from memory."""
+        v = access.value
+        moved = shift if access.mode in ("full", "row") else 0
+        if v in self.slots:
+            slot = self.slots[v]
+            if not slot.startswith("Z_"):
+                return slot
+            column = access.start + moved
+            return self._fetch(f"{slot}k + {self.emitter.size(column)}]" if column else f"{slot}k]") \
+                if access.mode == "full" else self._fetch(f"{slot}{access.start}]")
+        if v in self.mine and v not in self.emitter.w.layout.place:
+            return self.expression(self.mine[v], access.start + moved)
+        return self._fetch(self.emitter.entry(v, access, moved))
+
+    def _fetch(self, text: str) -> str:
+        if text not in self.known:
+            self.known[text] = f"e{len(self.lines)}"
+            self.lines.append(f"{self.known[text]} = {text}")
+        return self.known[text]
+
+    def _tanh(self, x: str, number: str, gate: bool, kind: np.dtype[Any]) -> str:
+        """tanh, or the sigmoid as tanh(x/2)/2 + 1/2; a quotient of polynomials in float32."""
+        if kind != np.float32:
+            return f"{number}(1) / ({number}(1) + np.exp(-{x}))" if gate else f"np.tanh({x})"
+        n = len(self.lines)
+        F = "np.float32"
+        self.lines += [
+            f"x{n} = {x} * {F}(0.5)" if gate else f"x{n} = {x}",
+            # comparisons that are false for NaN leave it as it is
+            f"y{n} = {F}({_LIMIT}) if x{n} > {F}({_LIMIT}) else ({F}({-_LIMIT}) if x{n} < {F}({-_LIMIT}) else x{n})",
+            f"s{n} = y{n} * y{n}",
+            f"a{n} = y{n} * ({_horner(_P, f's{n}')})",
+            f"b{n} = {_horner(_Q, f's{n}')}",
+        ]
+        return f"a{n} / b{n} * {F}(0.5) + {F}(0.5)" if gate else f"a{n} / b{n}"
+
+
+def _horner(coefficients: tuple[float, ...], s: str) -> str:
+    text = f"np.float32({coefficients[0]!r})"
+    for c in coefficients[1:]:
+        text = f"({text} * {s} + np.float32({c!r}))"
+    return text
+
+
+def _number(x: Any, number: str) -> str:
+    value = float(x)
+    if math.isnan(value) or math.isinf(value):
+        return f"{number}(np.{'nan' if math.isnan(value) else 'inf' if value > 0 else 'NINF'})".replace("np.NINF", "-np.inf")
+    return f"{number}({value!r})"
+
+
+def _array_type(dtype: np.dtype[Any], ndim: int, fixed: bool) -> str:
+    name = "boolean" if dtype.kind == "b" else str(dtype)
+    return f"types.Array(types.{name}, {ndim}, 'C', readonly={fixed})"
+
+
+__all__ = ["Layout", "Unsupported", "compile_numba", "is_view"]
