@@ -51,7 +51,7 @@ def explain(step: Any, state: Any, inputs: Any, reverse: bool = False, backend: 
 
 def __getattr__(attribute: str) -> Any:
     """NumPy's functions under this name: `mg.tanh` is what `np.tanh` does on a Tensor, without the detour."""
-    function = getattr(np, attribute, None)
+    function = getattr(np, attribute, None) or getattr(np.linalg, attribute, None)
     if function is not None and function in TABLE:
         found = globals()[attribute] = TABLE[function]
         return found
@@ -60,3 +60,14 @@ def __getattr__(attribute: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *(f.__name__ for f in TABLE)})
+
+
+__all__ = [
+    "AnomalyError", "GradientError", "GraphError", "Node", "Primitive", "Tape", "Tensor", "anomaly_mode",
+    "apply", "avg_pool2d", "binary_cross_entropy_with_logits", "clip_gradient", "compiled", "constant",
+    "conv2d", "cross_entropy", "draw", "dropout", "dropout_mask", "embedding", "explain", "gelu", "grad",
+    "gradcheck", "hvp", "implements", "jacobian", "layer_norm", "load", "log_softmax", "logsumexp",
+    "max_pool2d", "mse_loss", "name", "nll_loss", "nn", "no_grad", "one_hot", "optim", "primitive",
+    "record_gradients", "relu", "rule", "save", "scan", "scope", "sigmoid", "softmax", "softplus",
+    "stop_gradient", "tape", "tensor",
+]

@@ -23,7 +23,7 @@ from .primitive import primitive
 Array = NDArray[Any]
 
 
-def sum_rows(x: Array) -> Array:
+def sum_rows(x: Array) -> Any:
     """Sum of a 2-d array over its first axis, in x's own dtype, with the error of a pairwise sum.
 
     NumPy's pairwise summation does not apply along the first axis: `x.sum(0)` of a million float32 rows is off by
@@ -41,7 +41,7 @@ def sum_rows(x: Array) -> Array:
 
 
 @primitive(lambda g, y, x, *, shape: np.broadcast_to(g, x.shape))
-def unbroadcast(x: Array, *, shape: tuple[int, ...]) -> Array:
+def unbroadcast(x: Array, *, shape: tuple[int, ...]) -> Any:
     """Sum `x` over the axes along which an array of `shape` was broadcast to become `x.shape`."""
     lead = x.ndim - len(shape)
     stretched = tuple(i + lead for i, n in enumerate(shape) if n == 1 and x.shape[i + lead] != 1)
@@ -56,7 +56,7 @@ def unbroadcast(x: Array, *, shape: tuple[int, ...]) -> Array:
     return sum_rows(x.reshape(x.size // size, size)).reshape(shape) if x.size else np.zeros(shape, x.dtype)
 
 
-@primitive(lambda g, y, x, *, dtype: cast(g, dtype=x.dtype))
+@primitive(lambda g, y, x, *, dtype: cast(g, dtype=x.dtype))  # type: ignore[has-type]
 def cast(x: Array, *, dtype: Any) -> Array:
     """`x` with another floating dtype. The gradient is cast back."""
     return x.astype(dtype)

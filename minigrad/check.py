@@ -107,7 +107,9 @@ def _check(f: Callable[..., Any], points: list[Array], order: int, eps: float, r
 
     tracked = [k for k, y in enumerate(ys) if y.requires_grad]
     wanted = [tensors[k] for k in varied]
-    found = grad([ys[k] for k in tracked], wanted, [cotangents[k] for k in tracked]) if tracked else [None] * len(wanted)
+    found: Sequence[Tensor | None] = [None] * len(wanted)
+    if tracked:
+        found = grad([ys[k] for k in tracked], wanted, [cotangents[k] for k in tracked])
     for k, g in zip(varied, found, strict=True):
         computed = np.zeros(points[k].shape) if g is None else g.data
         for index in np.ndindex(points[k].shape):
@@ -178,7 +180,7 @@ def _watch(phase: str, primitive: Primitive, node: Node | None, arguments: Seque
                        "used this value made it.")
 
 
-class anomaly_mode:  # noqa: N801, reads as a statement: with mg.anomaly_mode():
+class anomaly_mode:
     """Context manager: raise AnomalyError at the first operation that makes a NaN or an infinity, forward or backward.
 
     The message names the operation, its scope, and the ranges of its inputs. Every value is looked at, so computing

@@ -23,9 +23,10 @@ import dis
 import inspect
 from collections.abc import Callable, Iterable
 from types import FunctionType
-from typing import Any
+from typing import Any, TypeVar
 
 Rule = Callable[..., Any]
+F = TypeVar("F", bound=Callable[..., Any])
 
 # Attributes that describe an array without reading its values.
 DESCRIPTION = frozenset({"shape", "dtype", "ndim", "size"})
@@ -52,8 +53,8 @@ class Primitive:
     """
 
     # __dict__ holds __doc__, which cannot be a slot
-    __slots__ = ("__dict__", "forward", "keeps", "keeps_everything", "keeps_nothing", "keeps_output", "name", "outputs", "rules",
-                 "variadic")
+    __slots__ = ("__dict__", "forward", "keeps", "keeps_everything", "keeps_nothing", "keeps_output",
+                 "name", "outputs", "rules", "variadic")
 
     def __init__(self, name: str, forward: Callable[..., Any], rules: Iterable[Rule | None] = (), *,
                  variadic: bool = False, outputs: bool = False, joint: bool = False, doc: str | None = None) -> None:
@@ -90,7 +91,7 @@ def _apply(primitive: Primitive, args: tuple[Any, ...], metadata: dict[str, Any]
 def connect(apply: Callable[[Primitive, tuple[Any, ...], dict[str, Any]], Any]) -> None:
     """Tell primitives how to record themselves. Called once, by the module that defines Tensor."""
     global _apply
-    _apply = apply
+    _apply = apply  # type: ignore[assignment]
 
 
 # ---------------------------------------------------------------------------------------------------------------
@@ -166,10 +167,10 @@ def constant(*functions: Callable[..., Any]) -> None:
         TABLE[function] = made
 
 
-def implements(*functions: Callable[..., Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def implements(*functions: Callable[..., Any]) -> Callable[[F], F]:
     """Decorator: this Python function, with NumPy's parameter names, is what NumPy's does on Tensors."""
 
-    def register(implementation: Callable[..., Any]) -> Callable[..., Any]:
+    def register(implementation: F) -> F:
         for function in functions:
             TABLE[function] = implementation
         return implementation

@@ -99,7 +99,7 @@ class _PerThread(threading.local):
 LOCAL = _PerThread()
 
 
-class scope:  # noqa: N801, reads as a statement: with mg.scope("encoder"):
+class scope:
     """Context manager: everything computed inside is marked with this name on the tape and in pictures.
 
         with mg.scope("encoder"):
@@ -125,7 +125,7 @@ class scope:  # noqa: N801, reads as a statement: with mg.scope("encoder"):
         LOCAL.state.scope = self._entered.pop().parent
 
 
-class recording:  # noqa: N801
+class recording:
     """Context manager that turns recording on or off for this thread and puts it back afterwards."""
 
     __slots__ = ("_before", "_on")
@@ -148,7 +148,7 @@ def no_grad() -> recording:
     return recording(False)
 
 
-class watching:  # noqa: N801
+class watching:
     """Context manager: call `watcher(phase, primitive, node, arguments, result)` after every operation inside.
 
     `phase` is "forward" (result: the output array) or "backward" (result: the cotangent of the node's output,
@@ -189,6 +189,8 @@ class Variable:
     __slots__ = ("__weakref__", "_data", "_grad", "_name", "_requires_grad", "_version", "origin")
 
     _data: Array
+    _grad: Array | None
+    _name: str | None
     _requires_grad: bool
     origin: Node | Output | None
 
@@ -552,9 +554,9 @@ def _values(node: Node, outputs: dict[Node, dict[int, Output]], handle: Callable
 
 
 def _freed_message(node: Node) -> str:
-    return (f"Backward reached {describe(node)}, but that part of the graph was already freed by an earlier "
-            "backward. If this value is a state carried from one chunk of a sequence to the next, cut it: "
-            "h = h.detach(), or rnn.detach(state) for a whole state. If you really want a second backward through the same graph, write "
+    return (f"Backward reached {describe(node)}, but that part of the graph was already freed by an earlier backward. "
+            "If this value is a state carried from one chunk of a sequence to the next, cut it: h = h.detach(), or "
+            "rnn.detach(state) for a whole state. If you really want a second backward through the same graph, write "
             "loss.backward(retain_graph=True) the first time.")
 
 

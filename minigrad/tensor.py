@@ -48,8 +48,8 @@ def apply(primitive: Primitive, args: tuple[Any, ...], metadata: dict[str, Any] 
     Arrays alone give an array; with a Tensor among the arguments the result is a Tensor (a list of them for a
     primitive with several outputs).
     """
-    values = []
-    inputs = []
+    values: list[Any] = []
+    inputs: list[Any] = []
     any_tensor = traced = raw_array = False
     for a in args:
         if isinstance(a, Tensor):
@@ -238,7 +238,7 @@ class Tensor(Variable):
         return self.origin.slot if isinstance(self.origin, Output) else 0
 
     @property
-    def T(self) -> Tensor:  # noqa: N802, NumPy's name
+    def T(self) -> Tensor:
         """The transpose (all axes reversed)."""
         return _numpy(np.transpose)(self)
 
@@ -253,7 +253,7 @@ class Tensor(Variable):
     def item(self) -> float | int | bool:
         """The value of a one-element Tensor as a Python number."""
         self._reading("item()")
-        return self._data.item()
+        return self._data.item()  # type: ignore[no-any-return]
 
     def numpy(self) -> Array:
         """The value as a new, writeable array."""
@@ -334,8 +334,8 @@ class Tensor(Variable):
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
         self._reading("NumPy")
         if self._requires_grad:
-            raise TypeError(f"NumPy asked for the plain array of {_me(self)}, which would cut the graph silently. If the value "
-                            "alone is wanted write t.data; to join Tensors write mg.stack([...]).")
+            raise TypeError(f"NumPy asked for the plain array of {_me(self)}, which would cut the graph silently. If "
+                            "the value alone is wanted write t.data; to join Tensors write mg.stack([...]).")
         if copy is False or (copy is None and dtype in (None, self.dtype)):
             return self.data
         return self._data.astype(dtype or self.dtype)
@@ -356,7 +356,7 @@ class Tensor(Variable):
 
     def __index__(self) -> int:
         self._no_number("index")
-        return self._data.__index__()  # type: ignore[no-any-return]
+        return self._data.__index__()
 
     def __bool__(self) -> bool:
         self._reading("bool()")
@@ -388,7 +388,8 @@ class Tensor(Variable):
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
         if self.origin is not None:
-            raise GraphError(f"a copy of {describe(self.origin)} would leave the graph; write t.detach() for its value.")
+            raise GraphError(f"a copy of {describe(self.origin)} would leave the graph; write t.detach() for its "
+                             "value.")
         copy = _new(type(self))
         copy._data = self._data.copy()
         copy._grad = None if self._grad is None else self._grad.copy()
@@ -704,8 +705,8 @@ def _seed(output: Tensor, g: Any) -> Tensor:
     if not isinstance(output, Tensor):
         raise TypeError(f"expected a Tensor to differentiate, got {type(output).__name__}.")
     if not output._requires_grad:
-        raise GraphError(f"nothing to differentiate: {_me(output)} does not depend on any tensor with requires_grad=True"
-                         " (or was computed under mg.no_grad()). Make the input with "
+        raise GraphError(f"nothing to differentiate: {_me(output)} does not depend on any tensor with "
+                         "requires_grad=True (or was computed under mg.no_grad()). Make the input with "
                          "mg.tensor(..., requires_grad=True).")
     if g is None:
         if output.size != 1:
@@ -716,7 +717,7 @@ def _seed(output: Tensor, g: Any) -> Tensor:
         g = handle(np.asarray(g), None)
     if g.shape != output.shape:
         raise ValueError(f"the cotangent has shape {g.shape}, the output {output.shape}; they must be equal.")
-    return g if g.dtype == output.dtype else g.astype(output.dtype)
+    return g if g.dtype == output.dtype else g.astype(output.dtype)  # type: ignore[no-any-return]
 
 
 def grad(outputs: Tensor | Sequence[Tensor], inputs: Tensor | Sequence[Tensor], grad_outputs: Any = None,
@@ -751,8 +752,8 @@ def grad(outputs: Tensor | Sequence[Tensor], inputs: Tensor | Sequence[Tensor], 
     wanted = [t.origin or t for t in inputs]
     with recording(create_graph), QUIET():
         found = backpropagate(
-            [(o.origin or o, s if create_graph else s._data.copy()) for o, s in zip(outputs, seeds, strict=True)], wanted,
-            create_graph=create_graph, retain_graph=create_graph if retain_graph is None else retain_graph,
+            [(o.origin or o, s if create_graph else s._data.copy()) for o, s in zip(outputs, seeds, strict=True)],
+            wanted, create_graph=create_graph, retain_graph=create_graph if retain_graph is None else retain_graph,
             handle=handle)
     results: list[Tensor | None] = []
     for k, w in enumerate(wanted):

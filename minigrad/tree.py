@@ -15,7 +15,8 @@ def tree_map(f: Callable[..., Any], tree: Any, *others: Any) -> Any:
     if isinstance(tree, dict):
         for other in others:
             if not isinstance(other, dict) or other.keys() != tree.keys():
-                raise ValueError(f"expected the keys {list(tree)}, got {list(other) if isinstance(other, dict) else other!r}.")
+                given = list(other) if isinstance(other, dict) else type(other).__name__
+                raise ValueError(f"expected the keys {list(tree)}, got {given}.")
         return {k: tree_map(f, v, *(o[k] for o in others)) for k, v in tree.items()}
     if isinstance(tree, (tuple, list)):
         for other in others:

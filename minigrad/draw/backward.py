@@ -51,9 +51,7 @@ class _Record:
         self.cotangent: dict[tuple[int, int], Tensor] = {}
         self.leaf: dict[int, Tensor] = {}
 
-        def watch(
-            phase: str, primitive: Primitive, node: Node | None, arguments: Sequence[Any], g: Any
-        ) -> None:
+        def watch(phase: str, primitive: Primitive, node: Node | None, arguments: Sequence[Any], g: Any) -> None:
             if phase == "backward" and node is not None:
                 for slot, part in enumerate(g if primitive.outputs else [g]):
                     self.cotangent[node.number, slot] = part
@@ -296,12 +294,7 @@ def _halves(
             way: list[Point] = []
             for at, x in bends.get(e, ()):
                 way += [(x + dx, tops[at] - 2), (x + dx, bottoms[at] + 2)]
-            near = [
-                boxes[items[i]]
-                for at in range(layer[a], layer[b] + 1)
-                for i in order[at]
-                if items[i] in boxes
-            ]
+            near = [boxes[items[i]] for at in range(layer[a], layer[b] + 1) for i in order[at] if items[i] in boxes]
             path = straight(start, end, near, (source, target)) or connect(
                 start, end, way, bottoms[layer[a]], tops[layer[b]]
             )
@@ -319,9 +312,7 @@ def _saved(picture: Picture, value: Box, gradient: Box, item: Item) -> None:
         (gradient.left - dx, gradient.y),
         (gradient.left, gradient.y),
     ]
-    picture.edges.append(
-        Edge(value, gradient, path, "saved", tooltip=f"saved {clean(item.name or item.symbol)}")
-    )
+    picture.edges.append(Edge(value, gradient, path, "saved", tooltip=f"saved {clean(item.name or item.symbol)}"))
 
 
 def _clusters(picture: Picture, forward: dict[Item, Box], backward: dict[Item, Box]) -> None:

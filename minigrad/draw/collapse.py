@@ -92,9 +92,7 @@ def draw_rolled(found: Analysis, title: str) -> Picture:
             name = names[item]
             chain = scope_chain(item.scope, cache) if item.kind == "op" else ()
             labelled = [s for s in chain if s.label and s not in steps and s not in around]
-            keys[item] = (
-                ("each", run, labelled[0].label, labelled[0].name) if labelled else ("each", run, name)
-            )
+            keys[item] = ("each", run, labelled[0].label, labelled[0].name) if labelled else ("each", run, name)
     return _draw(found, title, _gather_sources(found, keys), horizontal=True)
 
 
@@ -113,9 +111,7 @@ def _gather_sources(found: Analysis, keys: dict[Item, Hashable]) -> dict[Item, H
             continue
         if item.kind == "parameter":
             result[item] = (
-                ("parameters", *sorted(group, key=id))
-                if len(group) > 1
-                else ("parameters", next(iter(group)))
+                ("parameters", *sorted(group, key=id)) if len(group) > 1 else ("parameters", next(iter(group)))
             )
         elif item.kind in ("input", "mask", "constant") and len(group) == 1:
             data.setdefault((item.kind, next(iter(group))), []).append(item)
@@ -271,9 +267,7 @@ def _group_box(found: Analysis, group: Group) -> Box:
         )
     if isinstance(key, tuple) and key and key[0] == "start":
         states = [clean(s.name, 30) or "state" for s in key[1].states]
-        return Box(
-            "constant", (" ".join(f"{s}₀" for s in states[:6]), shape_text(first.shape)), "initial states"
-        )
+        return Box("constant", (" ".join(f"{s}₀" for s in states[:6]), shape_text(first.shape)), "initial states")
     if isinstance(key, tuple) and key and key[0] == "each":
         return _each_box(found, group, key[1])
     if isinstance(key, tuple) and key and key[0] in ("calls", "all"):
@@ -328,9 +322,7 @@ def _each_box(found: Analysis, group: Group, run: Run) -> Box:
     if isinstance(key, tuple) and len(key) == 3 and first.name:
         label = f"{first.name}ₜ = {first.symbol}"
     times = {found.place[item] for item in ops}
-    return Box(
-        "named", (clean(str(label)), f"× {len(times)}"), f"{len(ops)} operations in {len(times)} steps"
-    )
+    return Box("named", (clean(str(label)), f"× {len(times)}"), f"{len(ops)} operations in {len(times)} steps")
 
 
 def _room(found: Analysis, group: Group) -> tuple[float, float]:
@@ -347,9 +339,7 @@ def _loop_words(found: Analysis, run: Run) -> list[str]:
     words = [f"{states} → t + 1   (× {run.steps - 1})"]
     for state in run.states:
         series = [
-            item
-            for body in run.bodies[:-1]
-            if (item := body[state.source]) is not None and item.grad is not None
+            item for body in run.bodies[:-1] if (item := body[state.source]) is not None and item.grad is not None
         ]
         if series and series[0].grad is not None and series[-1].grad is not None:
             name = clean(state.name, 20) or "state"
@@ -391,9 +381,7 @@ def _loop(found: Analysis, picture: Picture, group: Group, size: tuple[float, fl
     words = _loop_words(found, run)
     level = ""
     state = next((s for s in run.states if s.name == "h"), run.states[-1])
-    grads = [
-        item.grad for body in run.bodies if (item := body[state.source]) is not None and item.grad is not None
-    ]
+    grads = [item.grad for body in run.bodies if (item := body[state.source]) is not None and item.grad is not None]
     if len(grads) > 1 and grads[-1]:
         level = heat_level(grads[0] / grads[-1], 3.0)
         picture.heat_title = "‖∂L/∂state‖, first relative to last step:"

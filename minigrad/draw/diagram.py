@@ -82,8 +82,7 @@ class Diagram:
         kind = path.suffix.lower().lstrip(".")
         if kind not in FORMATS:
             raise ValueError(
-                f"a diagram is saved as {', '.join('.' + f for f in FORMATS)}, "
-                f"not {path.suffix or path.name!r}."
+                f"a diagram is saved as {', '.join('.' + f for f in FORMATS)}, not {path.suffix or path.name!r}."
             )
         if kind in ("png", "pdf"):
             path.write_bytes(render(self.dot, kind, path.with_suffix(".dot")))
@@ -266,9 +265,7 @@ def describe(found: Analysis, picture: Picture, view: str) -> str:
     parts = []
     if view in ("unrolled", "rolled"):
         for run in found.runs:
-            how = (
-                f"unrolled over {run.steps} steps" if view == "unrolled" else f"looped over {run.steps} steps"
-            )
+            how = f"unrolled over {run.steps} steps" if view == "unrolled" else f"looped over {run.steps} steps"
             parts.append(f"{run.title or 'a loop'} {how}" + (", backwards in time" if run.reverse else ""))
     else:
         parts.append(
@@ -285,9 +282,7 @@ def describe(found: Analysis, picture: Picture, view: str) -> str:
     for run in found.runs if not found.failed else ():
         for state in run.states:
             grads = [
-                item.grad
-                for body in run.bodies
-                if (item := body[state.source]) is not None and item.grad is not None
+                item.grad for body in run.bodies if (item := body[state.source]) is not None and item.grad is not None
             ]
             if len(grads) > 1:
                 parts.append(

@@ -69,11 +69,7 @@ def _node(name: str, box: Box, theme: Theme, flip: float) -> str:
     double = box.shape == "double"
     w, h = (box.w - 6, box.h - 6) if double else (box.w, box.h)
     size = f", fontsize={box.size:g}" if box.size != SIZE else ""
-    label = (
-        "\n".join(("", *box.lines))
-        if box.shape == "cylinder" and len(box.lines) == 1
-        else "\n".join(box.lines)
-    )
+    label = "\n".join(("", *box.lines)) if box.shape == "cylinder" and len(box.lines) == 1 else "\n".join(box.lines)
     if box.shape == "cylinder":
         label = "\n".join(box.lines)
     return (

@@ -64,9 +64,7 @@ def finish(picture: Picture, legend: bool = True) -> Picture:
         room = text_width(strip.title, SMALL) + text_width(strip.end, SMALL) + 2 * MARGIN + 14
         picture.width = max(picture.width, room + 200)
         strip.cell = max(min(14.0, (picture.width - room) / len(strip.levels)), 0.5)
-        strip.x = max(
-            (picture.width - strip.cell * len(strip.levels)) / 2, MARGIN + 7 + text_width(strip.title, SMALL)
-        )
+        strip.x = max((picture.width - strip.cell * len(strip.levels)) / 2, MARGIN + 7 + text_width(strip.title, SMALL))
         strip.y = picture.height + 2
         picture.height += 22
     if legend:

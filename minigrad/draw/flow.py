@@ -116,9 +116,7 @@ def rails(picture: Picture, uses: Sequence[tuple[Box, list[Tap]]], left: float) 
             if tap.rail not in farthest or tap.at[0] > farthest[tap.rail].at[0]:
                 farthest[tap.rail] = tap
         for tap in taps:
-            path = rounded(
-                [(box.right, box.y), (x, box.y), (x, tap.rail), (tap.at[0], tap.rail), tap.at], 3.0
-            )
+            path = rounded([(box.right, box.y), (x, box.y), (x, tap.rail), (tap.at[0], tap.rail), tap.at], 3.0)
             edge = Edge(box, tap.box, path, "rail")
             if farthest[tap.rail] is not tap:
                 edge.drawn = line([(tap.at[0], tap.rail), tap.at])

@@ -224,9 +224,7 @@ def fold(graph: Graph, keep: Callable[[Item], bool] = lambda item: False) -> Gra
     for item in reversed(rest):
         if item in wanted:
             wanted.update(item.inputs)
-    return Graph(
-        [item for item in rest if item in wanted], graph.outputs, graph.operations, graph.mixed_dtypes
-    )
+    return Graph([item for item in rest if item in wanted], graph.outputs, graph.operations, graph.mixed_dtypes)
 
 
 @cache
@@ -277,9 +275,7 @@ def _symbol(op: str, metadata: dict[str, Any], texts: Iterable[tuple[int, str]])
     symbol = SYMBOLS.get(op, op)
     for k, text in texts:
         if symbol[:1] in CIRCLES or op in ("power", "greater", "less", "equal"):
-            symbol = (
-                f"{text} {symbol}" if k == 0 and op in ("subtract", "divide", "power") else f"{symbol} {text}"
-            )
+            symbol = f"{text} {symbol}" if k == 0 and op in ("subtract", "divide", "power") else f"{symbol} {text}"
         else:
             symbol = f"{symbol} {text}"
     return clean(symbol, 30)
@@ -309,7 +305,7 @@ def box_lines(item: Item, name: str, mixed: bool = False) -> tuple[str, ...]:
     if item.kind == "mask":
         return (
             name if name and name != "mask" else "dropout mask" if item.symbol else "mask",
-            f"{shape} {item.symbol}".strip(),
+            shape if "p=" in name else f"{shape} {item.symbol}".strip(),
         )
     if item.kind in ("input", "constant"):
         return (name or item.kind, shape)
@@ -320,9 +316,7 @@ def box_lines(item: Item, name: str, mixed: bool = False) -> tuple[str, ...]:
 
 def tooltip(item: Item, name: str = "") -> str:
     """Everything known of an item, a fact a line."""
-    what = {"parameter": "parameter", "input": "input", "constant": "constant", "mask": "mask"}.get(
-        item.kind, item.op
-    )
+    what = {"parameter": "parameter", "input": "input", "constant": "constant", "mask": "mask"}.get(item.kind, item.op)
     lines = [
         f"{what} → {clean(name or item.name)}" if name or item.name else what,
         f"shape {item.shape}, {item.dtype}",
@@ -331,9 +325,7 @@ def tooltip(item: Item, name: str = "") -> str:
         lines.append(
             clean(
                 ", ".join(
-                    f"{k}={clean(_plain(v), 40)}"
-                    for k, v in item.metadata.items()
-                    if not isinstance(v, np.ndarray)
+                    f"{k}={clean(_plain(v), 40)}" for k, v in item.metadata.items() if not isinstance(v, np.ndarray)
                 ),
                 120,
             )
@@ -347,6 +339,4 @@ def tooltip(item: Item, name: str = "") -> str:
 
 def full_kind(item: Item) -> str:
     """Shape of the box of an item where it is not that of its kind: the small circle."""
-    return (
-        "circle" if item.kind == "op" and not item.name and not item.output and item.symbol in CIRCLES else ""
-    )
+    return "circle" if item.kind == "op" and not item.name and not item.output and item.symbol in CIRCLES else ""

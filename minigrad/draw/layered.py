@@ -36,9 +36,7 @@ class Layout:
         return max(self.layer, default=-1) + 1
 
 
-def assign_layers(
-    count: int, edges: Sequence[tuple[int, int]], floor: Sequence[int] | None = None
-) -> list[int]:
+def assign_layers(count: int, edges: Sequence[tuple[int, int]], floor: Sequence[int] | None = None) -> list[int]:
     """Longest path from the sources, then sources pulled up to just below their first consumer.
 
     Nodes must be numbered so that edges go from lower to higher numbers. `floor[i]` is the lowest layer
@@ -251,11 +249,7 @@ def _exchange(
         for row in rows:
             for i in range(len(row) - 1):
                 a, b = row[i], row[i + 1]
-                if (
-                    group[a] == group[b]
-                    and pull.get(a, 0.0) == pull.get(b, 0.0)
-                    and between(a, b) > between(b, a)
-                ):
+                if group[a] == group[b] and pull.get(a, 0.0) == pull.get(b, 0.0) and between(a, b) > between(b, a):
                     row[i], row[i + 1] = b, a
                     place[a], place[b] = i + 1, i
                     improved = True
@@ -288,11 +282,7 @@ def _place(
             row = rows[r]
             wishes, weights = [], []
             for n in row:
-                near = (
-                    below[n] + above[n]
-                    if last
-                    else (below[n] if downward else above[n]) or above[n] or below[n]
-                )
+                near = below[n] + above[n] if last else (below[n] if downward else above[n]) or above[n] or below[n]
                 top, weight = 0.0, 0.0
                 for m in near:
                     w = 8.0 if n >= real and m >= real else 2.0 if n >= real or m >= real else 1.0

@@ -33,11 +33,7 @@ class _Listing:
         loop."""
         found = self.names.get((item, suffix))
         if found is None:
-            plain = (
-                item.name or ("x" if item.kind in ("slice", "input") else "")
-                if suffix
-                else self.found.name(item)
-            )
+            plain = item.name or ("x" if item.kind in ("slice", "input") else "") if suffix else self.found.name(item)
             base = clean(plain, 50) if plain else "" if item.kind == "op" else item.kind
             found = (base or f"%{next(self.numbers)}") + suffix
             k = 2
@@ -110,11 +106,7 @@ class _Listing:
                 words.append(self.name(source, "ₜ"))
             else:
                 words.append(self.outside(source) if home is not None else self.name(source))
-        symbol = (
-            item.op
-            if item.symbol == item.op or item.op in ("getitem", "sigmoid", "standardize")
-            else item.symbol
-        )
+        symbol = item.op if item.symbol == item.op or item.op in ("getitem", "sigmoid", "standardize") else item.symbol
         symbol = {"getitem": "slice" if item.kind == "slice" else "gather"}.get(symbol, symbol)
         if item.kind == "slice":
             symbol = "slice"

@@ -40,25 +40,19 @@ def scope_title(scope: Scope) -> str:
 
 def item_box(item: Item, name: str, mixed: bool) -> Box:
     """The box of an item."""
-    return Box(
-        box_kind(item), box_lines(item, name, mixed), tooltip(item, name), full_kind(item), number=item.index
-    )
+    return Box(box_kind(item), box_lines(item, name, mixed), tooltip(item, name), full_kind(item), number=item.index)
 
 
 def draw_ops(graph: Graph, title: str, names: Callable[[Item], str], clusters: bool = True) -> Picture:
     """Lay out all items in layers."""
     picture = Picture(title)
     uses = graph.consumers()
-    railed = [
-        item for item in graph.items if item.kind == "parameter" and len(uses[item]) > 1 and not item.output
-    ]
+    railed = [item for item in graph.items if item.kind == "parameter" and len(uses[item]) > 1 and not item.output]
     on_rail = set(railed)
     items = [item for item in graph.items if item not in on_rail]
     position = {item: i for i, item in enumerate(items)}
     boxes = {item: item_box(item, names(item), graph.mixed_dtypes) for item in items}
-    edges = [
-        (position[source], position[item]) for item in items for source in item.inputs if source in position
-    ]
+    edges = [(position[source], position[item]) for item in items for source in item.inputs if source in position]
     cache: dict[Scope | None, tuple[Scope, ...]] = {None: ()}
     chains: list[tuple[Scope, ...]] = []
     for item in items:
@@ -116,12 +110,7 @@ def _rows(
     tops, bottoms = [], []
     for layer, height in enumerate(heights):
         crossing = widest.get(layer, 0.0)
-        last += (
-            titles.get(layer, 0.0)
-            + len(lanes.get(layer, ())) * RAIL_STEP
-            + (BETWEEN if layer else 0.0)
-            + crossing
-        )
+        last += titles.get(layer, 0.0) + len(lanes.get(layer, ())) * RAIL_STEP + (BETWEEN if layer else 0.0) + crossing
         tops.append(last)
         last += height
         bottoms.append(last)
@@ -170,19 +159,13 @@ def _edges(
         way: list[Point] = []
         for layer, x in layout.bends.get(e, ()):
             way += [(x, tops[layer] - 2), (x, bottoms[layer] + 2)]
-        near = [
-            boxes[items[i]]
-            for layer in range(layout.layer[a], layout.layer[b] + 1)
-            for i in layout.order[layer]
-        ]
-        path = (
-            len(near) < 200 and straight(starts[e], ends[e], near, (boxes[items[a]], boxes[items[b]]))
-        ) or connect(starts[e], ends[e], way, bottoms[layout.layer[a]], tops[layout.layer[b]])
+        near = [boxes[items[i]] for layer in range(layout.layer[a], layout.layer[b] + 1) for i in layout.order[layer]]
+        path = (len(near) < 200 and straight(starts[e], ends[e], near, (boxes[items[a]], boxes[items[b]]))) or connect(
+            starts[e], ends[e], way, bottoms[layout.layer[a]], tops[layout.layer[b]]
+        )
         picture.edges.append(Edge(boxes[items[a]], boxes[items[b]], path))
     if taps:
-        left = min(
-            min(box.left for box in picture.boxes), min((c.left for c in picture.clusters), default=0.0)
-        )
+        left = min(min(box.left for box in picture.boxes), min((c.left for c in picture.clusters), default=0.0))
         rails(picture, [(item_box(item, item.name, False), found) for item, found in taps.items()], left)
 
 
@@ -208,9 +191,7 @@ def _clusters(
             if inner.parent is scope:
                 left, right = min(left, c.left - 5), max(right, c.right + 5)
                 top, bottom = min(top, c.top - TITLE), max(bottom, c.bottom + 5)
-        inside[scope] = Cluster(
-            scope_title(scope), left, top, right, bottom, own, tooltip=clean(scope.path, 200)
-        )
+        inside[scope] = Cluster(scope_title(scope), left, top, right, bottom, own, tooltip=clean(scope.path, 200))
     result: list[Cluster] = []
     for scope in sorted(inside, key=lambda s: (depth[s], members[s][0])):
         c = inside[scope]

@@ -65,17 +65,13 @@ def render(source: str, kind: str, saved: Path) -> bytes:
         # the positions are given: neato's -n2 uses them, under whatever name the program was found
         command = [program, "-Kneato", "-n2", f"-T{kind}", *(["-Gdpi=144"] if kind == "png" else [])]
         try:
-            done = subprocess.run(
-                command, input=source.encode(), capture_output=True, timeout=TIMEOUT, check=False
-            )
+            done = subprocess.run(command, input=source.encode(), capture_output=True, timeout=TIMEOUT, check=False)
         except (OSError, subprocess.TimeoutExpired) as error:
             failures.append(f"{origin} ({program}): {error}")
             continue
         if done.returncode == 0 and done.stdout:
             return done.stdout
-        failures.append(
-            f"{origin} ({program}): {done.stderr.decode(errors='replace').strip()[:200] or 'no output'}"
-        )
+        failures.append(f"{origin} ({program}): {done.stderr.decode(errors='replace').strip()[:200] or 'no output'}")
     try:
         saved.write_text(source, encoding="utf-8")
     except OSError:

@@ -141,9 +141,7 @@ def _find_runs(graph: Graph) -> list[Run]:
         scope = item.scope
         while scope is not None and scope not in seen:
             seen.add(scope)
-            key = (
-                (scope.parent, "step") if scope.step is not None else (scope.parent, scope.name, scope.label)
-            )
+            key = (scope.parent, "step") if scope.step is not None else (scope.parent, scope.name, scope.label)
             groups.setdefault(key, []).append(scope)
             scope = scope.parent
     candidates: list[list[Scope]] = []
@@ -253,12 +251,7 @@ def _slices(graph: Graph, place: dict[Item, tuple[Run, int]]) -> set[Item]:
             home = place.get(item)
             source_home = place.get(root[item])
             used_in = users[item]
-            if (
-                len(used_in) == 1
-                and None not in used_in
-                and source_home is None
-                and (home is None or home in used_in)
-            ):
+            if len(used_in) == 1 and None not in used_in and source_home is None and (home is None or home in used_in):
                 kept.add(item)
     # a slice of a slice is no new value: the outer one is kept
     for item in sorted(kept, key=lambda i: i.index):
@@ -294,11 +287,17 @@ def _compare(run: Run, found: Analysis) -> str:
     longest = max(len(body) for body in steps)
     run.pattern = next((e for e in range(1, len(steps)) if len(steps[e]) == longest), 0)
     pattern = [_likeness(item, run.scopes[run.pattern]) for item in steps[run.pattern]]
+    found.position.update((item, p) for p, item in enumerate(steps[run.pattern]))
     for e, body in enumerate(steps):
         matched: list[Item | None] = []
         k = 0
-        for like in pattern:
-            if k < len(body) and _likeness(body[k], run.scopes[e]) == like:
+        for p, like in enumerate(pattern):
+            if (
+                k < len(body)
+                and _likeness(body[k], run.scopes[e]) == like
+                and _fits(body[k], steps[run.pattern][p], e, run, found)
+            ):
+                found.position[body[k]] = p
                 matched.append(body[k])
                 k += 1
             else:
@@ -306,7 +305,6 @@ def _compare(run: Run, found: Analysis) -> str:
         if k < len(body):
             return f"step {run.times[e]} differs from step {run.times[run.pattern]}"
         run.bodies.append(matched)
-        found.position.update((item, p) for p, item in enumerate(matched) if item is not None)
     states: dict[int, State] = {}
     for e in range(1, len(steps)):
         for item in steps[e]:
@@ -323,6 +321,16 @@ def _compare(run: Run, found: Analysis) -> str:
                     state.uses.append(use)
     run.states = [states[p] for p in sorted(states)]
     return ""
+
+
+def _fits(item: Item, usual: Item, e: int, run: Run, found: Analysis) -> bool:
+    """Whether what an item takes from its own step is what the pattern's takes; a constant may stand in for it."""
+    for source, expected in zip(item.inputs, usual.inputs, strict=True):
+        if found.place.get(source) == (run, e):
+            in_pattern = found.place.get(expected) == (run, run.pattern)
+            if not in_pattern or found.position.get(source) != found.position[expected]:
+                return False
+    return True
 
 
 def _state_name(item: Item, found: Analysis, run: Run) -> str:
@@ -419,9 +427,8 @@ def _sum_chains(found: Analysis) -> None:
 def _columns(found: Analysis) -> None:
     """Sort what is around the pattern into the columns, where it repeats."""
     for run in found.runs:
-        run.columns = [
-            {("at", p): item for p, item in enumerate(body) if item is not None} for body in run.bodies
-        ]
+        run.columns = [{("at", p): item for p, item in enumerate(body) if item is not None} for body in run.bodies]
+    _stand_ins(found)
     uses = found.graph.consumers()
     carried = {(run, *use) for run in found.runs for state in run.states for use in state.uses}
     # after a step: computed from values of one step alone
@@ -429,6 +436,8 @@ def _columns(found: Analysis) -> None:
     after: set[Item] = set()  # depends on some step
     signature: dict[Item, Key] = {}
     for item, (run, _) in found.place.items():
+        if item not in found.position:
+            continue
         after.add(item)
         signature[item] = (run.index, found.position[item])
     groups: dict[Key, dict[tuple[Run, int], Item]] = {}
@@ -497,11 +506,30 @@ def _columns(found: Analysis) -> None:
         if item not in chosen:
             continue
         key, at = chosen[item]
-        if len(before[key]) >= max(2, at[0].steps - 1) and before[key][at] is item:
+        enough = len(before[key]) >= max(2, at[0].steps - 1) or item.kind in ("input", "constant", "mask")
+        if enough and before[key][at] is item:
             users_ready = all(u in found.place or u in chosen for u in uses[item])
             if users_ready:
                 found.place[item] = at
                 at[0].columns[at[1]][key] = item
+
+
+def _stand_ins(found: Analysis) -> None:
+    """Constants in place of what other steps compute (a mask times the zeros of the start) take its place."""
+    for run in found.runs:
+        for e, body in enumerate(run.bodies):
+            for p, item in enumerate(body):
+                like = run.bodies[run.pattern][p]
+                if item is None or like is None:
+                    continue
+                for source, usual in zip(item.inputs, like.inputs, strict=False):
+                    q = found.position.get(usual)
+                    if q is None or found.place[usual] != (run, run.pattern) or body[q] is not None:
+                        continue
+                    if source.kind in ("input", "constant") and source not in found.place:
+                        source.kind = "constant"
+                        found.place[source] = (run, e)
+                        run.columns[e]["at", q] = source
 
 
 def _step_names(found: Analysis) -> None:
@@ -526,9 +554,15 @@ def _step_names(found: Analysis) -> None:
         at = found.place.get(item)
         number = at[0].times[at[1]] if at is not None else step(item.scope)
         name = item.name
+        if at is not None and not name and item.kind == "input":
+            # an unnamed array beside the input of the step is some constant of the cell
+            column = at[0].columns[at[1]].values()
+            if any(i.kind == "slice" or (i.kind == "input" and i.name) for i in column):
+                item.kind = "constant"
         if at is not None and not name and item.kind in ("slice", "input"):
             name = _slice_name(item)
-        if number is not None and name and item.kind != "parameter":
+        plain = name.replace("_", "").isalnum() and len(name) <= 16
+        if number is not None and plain and item.kind != "parameter":
             found.names[item] = f"{clean(name, 50)}{subscript(number)}"
         elif name != item.name:
             found.names[item] = name

@@ -57,7 +57,7 @@ class Stamp:
 
 def make_stamp(
     run: Run,
-    column: dict[Key, Item],
+    columns: Sequence[dict[Key, Item]],
     widths: dict[Key, tuple[float, float]],
     from_below: Callable[[Item, Item], bool],
     to_above: set[Key],
@@ -69,7 +69,7 @@ def make_stamp(
 
     Args:
         run: the run.
-        column: the things of the column that serves as the pattern.
+        columns: the things of each drawn column, the one that serves as the pattern first.
         widths: size of each box, the largest in any drawn step.
         from_below: whether (source, user) is an arrow that comes from below the row.
         to_above: keys whose value is used above the row.
@@ -77,20 +77,17 @@ def make_stamp(
         pills: key -> how many carried states enter at its layer first.
         least: the cell is at least as wide, for its title.
     """
-    items = sorted(column.items(), key=lambda pair: pair[1].index)
+    items, edges = _union(columns)
     keys = [key for key, _ in items]
-    number = {item: i for i, (_, item) in enumerate(items)}
-    edges = [
-        (number[source], i) for i, (_, item) in enumerate(items) for source in item.inputs if source in number
-    ]
     in_cell = [isinstance(key, tuple) and len(key) == 2 and key[0] == "at" for key in keys]
     layer, first, last = _layers(len(keys), edges, in_cell, items)
     top = max(layer)
     stamp = Stamp(keys, [], layer, edges, Layout([], []), 0.0, cell=(first, last))
     sizes = [widths[key][0] for key in keys]
-    for i, (key, item) in enumerate(items):
+    for i, key in enumerate(keys):
         stamp.number[key] = i
-        if any(from_below(source, item) for source in item.inputs):
+        alike = [column[key] for column in columns if key in column]
+        if any(from_below(source, other) for other in alike for source in other.inputs):
             stamp.enter[key] = i if layer[i] == 0 else _port(0, sizes, layer)
         if key in to_above:
             stamp.leave[key] = i if layer[i] == top else _port(top, sizes, layer)
@@ -98,15 +95,8 @@ def make_stamp(
     ports = [(stamp.enter[k], stamp.number[k]) for k in stamp.enter if stamp.enter[k] >= len(keys)]
     ports += [(stamp.number[k], stamp.leave[k]) for k in stamp.leave if stamp.leave[k] >= len(keys)]
     every = [*edges, *ports]
-    pull = {
-        stamp.number[("at", p)]: -1.0
-        for state in run.states
-        for p, _ in state.uses
-        if ("at", p) in stamp.number
-    }
-    layout = arrange(
-        sizes, every, layers=layer, pull=pull, groups=_groups(run, items, in_cell, layer, first, last)
-    )
+    pull = {stamp.number[("at", p)]: -1.0 for state in run.states for p, _ in state.uses if ("at", p) in stamp.number}
+    layout = arrange(sizes, every, layers=layer, pull=pull, groups=_groups(run, items, in_cell, layer, first, last))
     stamp.layout, stamp.edges, stamp.layer = layout, every, layer
     cell_x = [(layout.x[i], sizes[i]) for i in range(len(keys)) if first <= layer[i] <= last]
     left, right = min(x - w / 2 for x, w in cell_x) - PAD, max(x + w / 2 for x, w in cell_x) + PAD
@@ -119,13 +109,38 @@ def make_stamp(
     stamp.x = [layout.width - x for x in layout.x] if run.reverse else layout.x
     if run.reverse:
         layout.bends = {e: [(at, layout.width - x) for at, x in bends] for e, bends in layout.bends.items()}
-    for i, (_, item) in enumerate(items):
-        for source in item.inputs:
+    for i, (key, _) in enumerate(items):
+        for source in [s for column in columns if key in column for s in column[key].inputs]:
             lane = stamp.rails.setdefault(layer[i], [])
             if railed(source) and source not in lane:
                 lane.append(source)
     _heights(stamp, [widths[key][1] for key in keys], pills, widths)
     return stamp
+
+
+def _union(columns: Sequence[dict[Key, Item]]) -> tuple[list[tuple[Key, Item]], list[tuple[int, int]]]:
+    """All keys of some columns, each with an item that has it, inputs first; and the edges between them."""
+    items: dict[Key, Item] = {}
+    sources: dict[Key, dict[Key, None]] = {}
+    for column in columns:
+        key_of = {item: key for key, item in column.items()}
+        for key, item in sorted(column.items(), key=lambda pair: pair[1].index):
+            items.setdefault(key, item)
+            found = sources.setdefault(key, {})
+            for source in item.inputs:
+                if source in key_of:
+                    found[key_of[source]] = None
+    order: dict[Key, int] = {}
+    for first in items:
+        stack = [first]
+        while stack:
+            missing = [key for key in sources[stack[-1]] if key not in order]
+            if missing:
+                stack += missing[:1]
+            else:
+                order.setdefault(stack.pop(), len(order))
+    edges = [(order[source], order[key]) for key in order for source in sources[key]]
+    return [(key, items[key]) for key in order], edges
 
 
 def _port(at: int, sizes: list[float], layer: list[int]) -> int:
@@ -191,17 +206,13 @@ def _groups(
     outside = set(scope_chain(step, cache))
     groups: list[tuple[Hashable, ...]] = []
     for (_, item), inside in zip(items, in_cell, strict=True):
-        chain = (
-            tuple(s for s in scope_chain(item.scope, cache) if s not in outside) if item.kind == "op" else ()
-        )
+        chain = tuple(s for s in scope_chain(item.scope, cache) if s not in outside) if item.kind == "op" else ()
         groups.append(("cell", *chain) if inside else chain)
     # a port in a layer of the cell goes through the cell
     return groups + [("cell",) if first <= layer[i] <= last else () for i in range(len(items), len(layer))]
 
 
-def _heights(
-    stamp: Stamp, heights: list[float], pills: dict[Key, int], widths: dict[Key, tuple[float, float]]
-) -> None:
+def _heights(stamp: Stamp, heights: list[float], pills: dict[Key, int], widths: dict[Key, tuple[float, float]]) -> None:
     count = max(stamp.layer) + 1
     room = [6.0] * count
     for i, h in enumerate(heights):

@@ -192,9 +192,7 @@ def _edge(edge: Edge, theme: Theme) -> str:
 def arrow(path: list[Point], length: float, half: float) -> tuple[list[Point], list[Point]]:
     """The path cut short by an arrow's length, and the arrow's three corners."""
     (x3, y3) = path[-1]
-    x2, y2 = next(
-        ((x, y) for x, y in reversed(path[:-1]) if abs(x - x3) + abs(y - y3) > length * 0.3), path[0]
-    )
+    x2, y2 = next(((x, y) for x, y in reversed(path[:-1]) if abs(x - x3) + abs(y - y3) > length * 0.3), path[0])
     distance = ((x3 - x2) ** 2 + (y3 - y2) ** 2) ** 0.5 or 1.0
     ux, uy = (x3 - x2) / distance, (y3 - y2) / distance
     base = (x3 - ux * length, y3 - uy * length)

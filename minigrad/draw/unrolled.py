@@ -304,26 +304,25 @@ class _Unrolled:
             for state in run.states:
                 key = ("at", self._first_use(run, state))
                 pills[key] = pills.get(key, 0) + 1
-            column_items = dict(run.columns[pattern])
-            inside = set(column_items.values())
+            drawn = [run.columns[e] for e in sorted(shown, key=lambda e: e != pattern)]
+            inside = {item for column in drawn for item in column.values()}
             shelf.stamp = make_stamp(
                 run,
-                column_items,
+                drawn,
                 widths,
                 partial(self._from_below, inside=inside),
-                above & set(column_items),
+                above & set(widths),
                 lambda item: item in self.shared,
                 pills,
                 max(text_width(self._title(run, e), SIZE) for e in shown) + 14,
             )
             for column in shelf.columns:
                 for key, box in column.boxes.items():
-                    box.w, box.h = widths[key]
+                    if box.shape != "circle":
+                        box.w, box.h = widths[key]
             if run.states:
                 labels = [self._pill(run, state, e) for state in run.states for e in (shown[0], shown[-1])]
-                self.gutter = max(
-                    self.gutter, max(b.w for b in labels) + 2 * LANE * (len(run.states) + 1) + 4
-                )
+                self.gutter = max(self.gutter, max(b.w for b in labels) + 2 * LANE * (len(run.states) + 1) + 4)
         pitch = max(s.stamp.width for s in self.shelves if s.stamp is not None)
         for shelf in self.shelves:
             if shelf.stamp is None:
@@ -420,9 +419,7 @@ class _Unrolled:
                         home = self.found.place.get(source)
                         if not shelf.bar and home is not None and (x := self._leave_x(source)) is not None:
                             wishes.append(x - shelf.x[item])
-            bars = [
-                w for shelf in part if shelf.bar for item in shelf.items for w in [middle - shelf.x[item]]
-            ]
+            bars = [w for shelf in part if shelf.bar for item in shelf.items for w in [middle - shelf.x[item]]]
             chosen = bars or wishes
             left = min(shelf.x[i] for shelf in part for i in shelf.items)
             right = max(shelf.x[i] for shelf in part for i in shelf.items)
@@ -543,9 +540,7 @@ class _Unrolled:
             )
         )
         # the title gives way to arrows that leave through the top
-        crossing = [
-            column.left + stamp.x[b] for a, b in stamp.edges if stamp.layer[a] <= last < stamp.layer[b]
-        ]
+        crossing = [column.left + stamp.x[b] for a, b in stamp.edges if stamp.layer[a] <= last < stamp.layer[b]]
         crossing += [column.left + stamp.x[n] for n in stamp.leave.values() if stamp.layer[n] <= last]
         wide = text_width(title, SIZE) + 8
         if any(left + 3 < x < left + 7 + wide for x in crossing) and not any(
@@ -584,16 +579,11 @@ class _Unrolled:
                 tooltip=clean(scope.path, 200),
             )
             others = [b for b in column.boxes.values() if b not in set(boxes)]
-            if any(
-                b.right > c.left and b.left < c.right and b.bottom > c.top and b.top < c.bottom
-                for b in others
-            ):
+            if any(b.right > c.left and b.left < c.right and b.bottom > c.top and b.top < c.bottom for b in others):
                 continue
             c.aside = True
             self.picture.clusters.append(c)
-            outer = next(
-                (o for o in self.picture.clusters if set(boxes) <= set(o.members) and o is not c), None
-            )
+            outer = next((o for o in self.picture.clusters if set(boxes) <= set(o.members) and o is not c), None)
             if outer is not None:
                 outer.members = [b for b in outer.members if b not in set(boxes)]
 
@@ -680,9 +670,7 @@ class _Unrolled:
             for before, after in zip([None, *order], order, strict=False):
                 self._one_state(shelf, state, i, y, before, after)
 
-    def _one_state(
-        self, shelf: Shelf, state: State, i: int, y: float, before: Column | None, after: Column
-    ) -> None:
+    def _one_state(self, shelf: Shelf, state: State, i: int, y: float, before: Column | None, after: Column) -> None:
         run = shelf.run
         assert run is not None
         sign = -1 if run.reverse else 1
@@ -784,9 +772,7 @@ class _Unrolled:
                 return False
         return True
 
-    def _out(
-        self, shelf: Shelf, column: Column, box: Box, lane: float | None, y: float, sign: int
-    ) -> list[Point]:
+    def _out(self, shelf: Shelf, column: Column, box: Box, lane: float | None, y: float, sign: int) -> list[Point]:
         """From a box to the lane beside its column, at the height of the pill."""
         stamp = shelf.stamp
         assert stamp is not None and lane is not None
@@ -829,16 +815,13 @@ class _Unrolled:
                 exit_ = stamp.leave.get(key)
                 if exit_ is None or exit_ == stamp.number[key]:
                     return [(box, [port(box, 0.0, top=True), (box.x, shelf.top)])]
-                number_ = next(
-                    n for n, (a, b) in enumerate(stamp.edges) if (a, b) == (stamp.number[key], exit_)
-                )
+                number_ = next(n for n, (a, b) in enumerate(stamp.edges) if (a, b) == (stamp.number[key], exit_))
                 start = self.ends[column][0].get(number_, port(box, 0.0, top=True))
                 points = [
                     start,
                     (
                         start[0],
-                        self._y(shelf, stamp.layer[stamp.number[key]])
-                        - stamp.half[stamp.layer[stamp.number[key]]],
+                        self._y(shelf, stamp.layer[stamp.number[key]]) - stamp.half[stamp.layer[stamp.number[key]]],
                     ),
                 ]
                 points += self._bends(shelf, column, number_)
@@ -866,9 +849,9 @@ class _Unrolled:
                     if shelf.bar and source_box.w > box.w * 0.9:
                         end = (box.x, box.bottom)
                     near = [self._make(i) for s in self.shelves[there : here + 1] for i in s.items]
-                    path = (
-                        len(points) == 1 and straight(points[0], end, near, (source_box, box))
-                    ) or connect(points[0], end, points[1:], self.shelves[there].top, shelf.bottom)
+                    path = (len(points) == 1 and straight(points[0], end, near, (source_box, box))) or connect(
+                        points[0], end, points[1:], self.shelves[there].top, shelf.bottom
+                    )
                 else:
                     self._long(source, box, at=place)
                     continue
@@ -894,10 +877,12 @@ class _Unrolled:
                 found += [c.elided for c in row.columns if c.elided is not None]
         return found
 
-    def _free(self, there: int, here: int, x0: float, x1: float) -> bool:
-        """Whether nothing stands on the shelves between two, near the straight way."""
+    def _free(self, there: int, here: int, x0: float, x1: float, behind: bool = False) -> bool:
+        """Whether nothing stands on the shelves between two, near the straight way; it may go behind bars."""
         low, high = min(x0, x1) - 6, max(x0, x1) + 6
         for shelf in self.shelves[there + 1 : here]:
+            if shelf.bar and behind:
+                continue
             if shelf.run is not None or shelf.bar:
                 return False
             if any(self._make(i).right > low and self._make(i).left < high for i in shelf.items):
@@ -920,11 +905,7 @@ class _Unrolled:
             if row is None:
                 below = (
                     next(
-                        (
-                            s.bottom
-                            for s in self.shelves
-                            if s.run is None and target.y > s.top and target.y < s.bottom
-                        ),
+                        (s.bottom for s in self.shelves if s.run is None and target.y > s.top and target.y < s.bottom),
                         target.bottom,
                     )
                     + 7
@@ -984,7 +965,8 @@ class _Unrolled:
                     if self.shelves[there].bar:
                         way = [(x, source_box.top)]
                     points = [*way, *tail]
-                    if row - there > 1 and not self._free(there, row, way[-1][0], x):
+                    behind = self.shelves[there].bar
+                    if row - there > 1 and not self._free(there, row, way[-1][0], x, behind):
                         self._long(source, box, at=0.0)
                         continue
                     path = connect(points[0], points[-1], points[1:-1], points[0][1], points[-1][1])

@@ -45,11 +45,11 @@ def paddings(padding: Padding, size: tuple[int, ...], kernel: tuple[int, int], s
 
 
 @primitive(lambda g, y, x, *, kernel, stride, dilation:
-           add_windows(g, shape=x.shape, kernel=kernel, stride=stride, dilation=dilation))
+           add_windows(g, shape=x.shape, kernel=kernel, stride=stride, dilation=dilation))  # type: ignore[has-type]
 def windows(x: Array, *, kernel: tuple[int, int], stride: tuple[int, int], dilation: tuple[int, int]) -> Array:
     """Every patch of x (B, C, H, W) that a kernel sees: (B, C, rows, columns, kernel height, kernel width)."""
     span = [(k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True)]
-    view = sliding_window_view(x, span, axis=(-2, -1))  # type: ignore[arg-type]
+    view = sliding_window_view(x, span, axis=(-2, -1))
     return view[..., ::stride[0], ::stride[1], ::dilation[0], ::dilation[1]]
 
 
@@ -81,7 +81,8 @@ def patches(x: Any, kernel: tuple[int, int], stride: Pair, padding: Padding, dil
     return windows(x, kernel=kernel, stride=stride, dilation=dilation)
 
 
-def conv2d(x: Any, weight: Any, bias: Any = None, stride: Pair = 1, padding: Padding = "valid", dilation: Pair = 1) -> Any:
+def conv2d(x: Any, weight: Any, bias: Any = None, stride: Pair = 1, padding: Padding = "valid",
+           dilation: Pair = 1) -> Any:
     """Two-dimensional cross-correlation, what networks call convolution.
 
     Args:
@@ -89,7 +90,8 @@ def conv2d(x: Any, weight: Any, bias: Any = None, stride: Pair = 1, padding: Pad
         weight: (filters, channels, kernel height, kernel width).
         bias: (filters,), or None.
         stride, dilation: an int, or (rows, columns).
-        padding: "valid", "same" (output of ceil(size / stride)), an int, (rows, columns), or ((top, bottom), (left, right)).
+        padding: "valid", "same" (output of ceil(size / stride)), an int, (rows, columns), or
+            ((top, bottom), (left, right)).
 
     Returns:
         (batch, filters, rows, columns).

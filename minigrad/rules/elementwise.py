@@ -69,7 +69,7 @@ _power = rule(np.power,
               lambda g, y, a, b: g * np.where(a > 0, y, 0.0) * safe_log(a))
 
 
-@primitive(lambda g, y, x, *, b: g * (b * _constant_power(x, b=b - 1)) if b else g * 0.0)
+@primitive(lambda g, y, x, *, b: g * (b * _constant_power(x, b=b - 1)) if b else g * 0.0)  # type: ignore[has-type]
 def _constant_power(x: Array, *, b: float) -> Array:
     """x ** b for a number b."""
     return np.power(x, b)
@@ -105,11 +105,11 @@ log2 = rule(np.log2, lambda g, y, x: g / (x * LN2))
 log10 = rule(np.log10, lambda g, y, x: g / (x * LN10))
 log1p = rule(np.log1p, lambda g, y, x: g / (1.0 + x))
 logaddexp = rule(np.logaddexp,
-                 lambda g, y, a, b: g * sigmoid(a - b),
-                 lambda g, y, a, b: g * sigmoid(b - a))
+                 lambda g, y, a, b: g * sigmoid(a - b),  # type: ignore[has-type]
+                 lambda g, y, a, b: g * sigmoid(b - a))  # type: ignore[has-type]
 logaddexp2 = rule(np.logaddexp2,
-                  lambda g, y, a, b: g * sigmoid((a - b) * LN2),
-                  lambda g, y, a, b: g * sigmoid((b - a) * LN2))
+                  lambda g, y, a, b: g * sigmoid((a - b) * LN2),  # type: ignore[has-type]
+                  lambda g, y, a, b: g * sigmoid((b - a) * LN2))  # type: ignore[has-type]
 
 # ---------------------------------------------------------------------------------------------------------------
 # Trigonometric and hyperbolic
@@ -228,7 +228,7 @@ HALF = np.array(0.5, np.float32)
 
 
 @primitive(lambda g, y, x: g * (y * (1 - y)))
-def sigmoid(x: Array) -> Array:
+def sigmoid(x: Array) -> Any:
     """1 / (1 + exp(-x)), without overflow.
 
     In float32 it is computed as tanh(x/2)/2 + 1/2, which NumPy does faster; the error stays below 1e-7 but is not

@@ -20,7 +20,7 @@ Array = NDArray[Any]
 def is_basic(index: Any) -> bool:
     """Whether NumPy treats `index` as a view: ints, slices, Ellipsis and newaxis only."""
     parts = index if isinstance(index, tuple) else (index,)
-    return all(p is None or p is ... or isinstance(p, (slice, int, np.integer)) and not isinstance(p, bool)
+    return all(p is None or p is ... or (isinstance(p, (slice, int, np.integer)) and not isinstance(p, bool))
                for p in parts)
 
 
@@ -55,7 +55,7 @@ def add_rows(target: Array, rows: Array, values: Array) -> None:
     flat[rows[starts]] += np.add.reduceat(values[order], starts, axis=0)
 
 
-@primitive(lambda g, y, k, arrays, *, indices, shape: _gather(g, index=indices[k]), variadic=True)
+@primitive(lambda g, y, k, arrays, *, indices, shape: _gather(g, index=indices[k]), variadic=True)  # type: ignore[has-type]
 def scatter(*arrays: Array, indices: tuple[Any, ...], shape: tuple[int, ...]) -> Array:
     """Zeros of `shape` to which arrays[k] are added at indices[k], for all k."""
     out = np.zeros(shape, arrays[0].dtype)
@@ -70,7 +70,7 @@ def settle_slices(items: list[Any]) -> Any:
 
 
 @primitive(lambda g, y, x, *, index: Deferred(settle_slices, g, index, x.shape), name="getitem")
-def _gather(x: Array, *, index: Any) -> Array:
+def _gather(x: Array, *, index: Any) -> Any:
     return x[index]
 
 
@@ -163,7 +163,7 @@ def embedding(weight: Any, ids: Any) -> Any:
     ids = np.asarray(getattr(ids, "_data", ids))
     if ids.dtype.kind not in "iu":
         raise TypeError(f"embedding takes integer ids, got dtype {ids.dtype}.")
-    if ids.size and not (0 <= ids.min() and ids.max() < len(weight)):
+    if ids.size and not (ids.min() >= 0 and ids.max() < len(weight)):
         raise IndexError(f"embedding of {len(weight)} rows got ids from {ids.min()} to {ids.max()}; they must lie in "
                          f"0 … {len(weight) - 1}.")
     return getitem(weight, ids)
@@ -179,7 +179,7 @@ def one_hot(ids: Any, num_classes: int, dtype: Any = np.float32) -> Array:
     ids = np.asarray(getattr(ids, "_data", ids))
     if ids.dtype.kind not in "iu":
         raise TypeError(f"one_hot takes integer ids, got dtype {ids.dtype}.")
-    if ids.size and not (0 <= ids.min() and ids.max() < num_classes):
+    if ids.size and not (ids.min() >= 0 and ids.max() < num_classes):
         raise IndexError(f"one_hot with {num_classes} classes got ids from {ids.min()} to {ids.max()}.")
     out = np.zeros((ids.size, num_classes), dtype)
     out[np.arange(ids.size), ids.reshape(-1)] = 1

@@ -65,7 +65,7 @@ def settle_products(items: list[Any]) -> Any:
 @implements(np.matmul)
 @primitive(lambda g, y, a, b: matmul_left(g, a, b),
            lambda g, y, a, b: matmul_right(g, a, b))
-def matmul(a: Array, b: Array) -> Array:
+def matmul(a: Array, b: Array) -> Any:
     """np.matmul.
 
     A stack of matrices times one matrix is one large product, which NumPy would do piece by piece. A few rows times a
@@ -135,7 +135,7 @@ def einsum_rule(g: Any, y: Any, k: int, operands: Sequence[Any], *, subscripts: 
 
 
 @primitive(einsum_rule, variadic=True)
-def _einsum(*operands: Array, subscripts: str) -> Array:
+def _einsum(*operands: Array, subscripts: str) -> Any:
     return np.einsum(subscripts, *operands, optimize=len(operands) > 1)
 
 

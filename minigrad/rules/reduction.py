@@ -1,7 +1,7 @@
 """Derivatives of sums, products, extrema and cumulative functions.
 
-Conventions: `max` and `min` share the gradient evenly among tied entries; `norm` and `std` have gradient 0 where they are
-0; `prod` is exact with any number of zeros, to any order.
+Conventions: `max` and `min` share the gradient evenly among tied entries; `norm` and `std` have gradient 0 where they
+are 0; `prod` is exact with any number of zeros, to any order.
 """
 
 from __future__ import annotations
@@ -64,8 +64,9 @@ def sum_(a: Any, axis: Axis = None, *, keepdims: bool = False) -> Any:
     return _sum(a, axis=axis, keepdims=keepdims)
 
 
-@primitive(lambda g, y, x, *, axis, keepdims: np.broadcast_to(spread(g / max(count(x.shape, axis), 1), x.shape, axis), x.shape))
-def _mean(x: Array, *, axis: Axis, keepdims: bool) -> Array:
+@primitive(lambda g, y, x, *, axis, keepdims:
+           np.broadcast_to(spread(g / max(count(x.shape, axis), 1), x.shape, axis), x.shape))
+def _mean(x: Array, *, axis: Axis, keepdims: bool) -> Any:
     return np.mean(x, axis=axis, keepdims=keepdims)
 
 
@@ -82,7 +83,7 @@ def twice_over(n: float) -> float:
 
 @primitive(lambda g, y, x, *, axis, ddof, keepdims:
            spread(g * twice_over(count(x.shape, axis) - ddof), x.shape, axis) * (x - mean(x, axis, keepdims=True)))
-def _var(x: Array, *, axis: Axis, ddof: float, keepdims: bool) -> Array:
+def _var(x: Array, *, axis: Axis, ddof: float, keepdims: bool) -> Any:
     return np.var(x, axis=axis, ddof=ddof, keepdims=keepdims)
 
 
@@ -104,14 +105,14 @@ def std(a: Any, axis: Axis = None, *, ddof: float = 0, keepdims: bool = False) -
 
 
 @implements(np.linalg.norm)
-def norm(x: Any, ord: Any = None, axis: Axis = None, keepdims: bool = False) -> Any:  # noqa: A002
+def norm(x: Any, ord: Any = None, axis: Axis = None, keepdims: bool = False) -> Any:
     """np.linalg.norm for vectors (ord 1, 2, inf or any p > 0) and the Frobenius norm; gradient 0 at a zero vector.
 
     Raises:
         ValueError: a matrix norm other than Frobenius, or an order that is not positive.
     """
     if ord in (None, "fro"):
-        ord = 2  # noqa: A001
+        ord = 2
     elif ord == "nuc" or (len(normalize_axis(axis, x.ndim)) > 1 and axis is not None) or (axis is None and x.ndim > 1):
         raise ValueError(f"norm of a matrix on Tensors knows the Frobenius norm only, not ord={ord!r}.")
     if not ord > 0:
@@ -167,7 +168,7 @@ def product_of_others(x: Any, axis: Axis) -> Any:
 
 
 @primitive(lambda g, y, x, *, axis, keepdims: spread(g, x.shape, axis) * product_of_others(x, axis))
-def _prod(x: Array, *, axis: Axis, keepdims: bool) -> Array:
+def _prod(x: Array, *, axis: Axis, keepdims: bool) -> Any:
     return np.prod(x, axis=axis, keepdims=keepdims)
 
 
@@ -182,7 +183,7 @@ def prod(a: Any, axis: Axis = None, *, keepdims: bool = False) -> Any:
 # ---------------------------------------------------------------------------------------------------------------
 
 
-def _shares(x: Array, y: Array, *, axis: Axis) -> Array:
+def _shares(x: Array, y: Array, *, axis: Axis) -> Any:
     # in float64: the number of ties may be more than a float16 can hold
     extremum = spread(y, x.shape, axis)
     tied = (x == extremum) | ((x != x) & (extremum != extremum))
@@ -198,12 +199,12 @@ def evenly(y: Any, x: Any, axis: Axis) -> Any:
 
 
 @primitive(lambda g, y, x, *, axis, keepdims: spread(g, x.shape, axis) * evenly(y, x, axis))
-def _max(x: Array, *, axis: Axis, keepdims: bool) -> Array:
+def _max(x: Array, *, axis: Axis, keepdims: bool) -> Any:
     return np.max(x, axis=axis, keepdims=keepdims)
 
 
 @primitive(lambda g, y, x, *, axis, keepdims: spread(g, x.shape, axis) * evenly(y, x, axis))
-def _min(x: Array, *, axis: Axis, keepdims: bool) -> Array:
+def _min(x: Array, *, axis: Axis, keepdims: bool) -> Any:
     return np.min(x, axis=axis, keepdims=keepdims)
 
 
@@ -264,7 +265,7 @@ def _cumprod(x: Array, *, axis: int) -> Array:
 
 @implements(np.cumprod)
 def cumprod(a: Any, axis: int | None = None) -> Any:
-    """np.cumprod; flattens when `axis` is None. The derivative is exact at zeros (and takes n² memory along the axis)."""
+    """np.cumprod; flattens when `axis` is None. The derivative is exact at zeros, and takes n² memory."""
     return _cumprod(np.reshape(a, -1), axis=0) if axis is None else _cumprod(a, axis=axis)
 
 

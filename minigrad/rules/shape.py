@@ -154,7 +154,7 @@ def broadcast_to(array: Any, shape: Any) -> Any:
 
 
 @implements(np.tile)
-def tile(A: Any, reps: Any) -> Any:  # noqa: N803, NumPy's name
+def tile(A: Any, reps: Any) -> Any:
     """np.tile."""
     reps = tuple(reps) if isinstance(reps, (list, tuple)) else (reps,)
     ndim = max(A.ndim, len(reps))
@@ -282,7 +282,8 @@ def pad(array: Any, pad_width: Any, mode: str = "constant", constant_values: flo
         ValueError: another mode.
     """
     if mode not in ("constant", "edge", "reflect", "symmetric", "wrap"):
-        raise ValueError(f"np.pad on Tensors knows the modes constant, edge, reflect, symmetric and wrap, not {mode!r}.")
+        raise ValueError("np.pad on Tensors knows the modes constant, edge, reflect, symmetric and wrap, "
+                         f"not {mode!r}.")
     widths = np.broadcast_to(np.asarray(pad_width), (array.ndim, 2)).tolist()
     if mode == "constant":
         return _pad(array, pad_width=tuple((int(b), int(a)) for b, a in widths), value=constant_values)
@@ -295,13 +296,13 @@ def pad(array: Any, pad_width: Any, mode: str = "constant", constant_values: flo
 @implements(np.tril)
 def tril(m: Any, k: int = 0) -> Any:
     """np.tril."""
-    return np.where(np.tri(*m.shape[-2:], k=k, dtype=bool), m, np.zeros((), m.dtype))
+    return np.where(np.tri(*m.shape[-2:], k=k, dtype=bool), m, np.zeros((), m.dtype))  # type: ignore[call-overload]
 
 
 @implements(np.triu)
 def triu(m: Any, k: int = 0) -> Any:
     """np.triu."""
-    return np.where(np.tri(*m.shape[-2:], k=k - 1, dtype=bool), np.zeros((), m.dtype), m)
+    return np.where(np.tri(*m.shape[-2:], k=k - 1, dtype=bool), np.zeros((), m.dtype), m)  # type: ignore[call-overload]
 
 
 @implements(np.diagonal)

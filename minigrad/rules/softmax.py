@@ -27,7 +27,7 @@ def finite_max(x: Array, axis: Axis) -> Array:
 
 
 @primitive(lambda g, y, x, *, axis: y * (g - np.sum(g * y, axis=axis, keepdims=True)))
-def _softmax(x: Array, *, axis: Axis) -> Array:
+def _softmax(x: Array, *, axis: Axis) -> Any:
     y = np.asarray(np.exp(x - finite_max(x, axis)))
     total = np.sum(y, axis=axis, keepdims=True)
     return np.divide(y, np.where(total == 0, np.ones((), y.dtype), total), out=y)
@@ -51,7 +51,7 @@ def log_softmax(x: Any, axis: Axis = -1) -> Any:
 
 
 @primitive(lambda g, y, x, *, axis, keepdims: spread(g, x.shape, axis) * _softmax(x, axis=axis))
-def _logsumexp(x: Array, *, axis: Axis, keepdims: bool) -> Array:
+def _logsumexp(x: Array, *, axis: Axis, keepdims: bool) -> Any:
     top = finite_max(x, axis)
     with np.errstate(divide="ignore"):
         y = np.log(np.sum(np.exp(x - top), axis=axis, keepdims=True)) + top
@@ -71,7 +71,7 @@ def logsumexp(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
 @primitive(lambda g, y, logits, scale, *, targets:
            softmax_slope(g * np.expand_dims(scale, -1), logits),
            lambda g, y, logits, scale, *, targets:
-           np.sum(g * _minus_one_hot(_softmax(logits, axis=-1), targets=targets), axis=-1))
+           np.sum(g * _minus_one_hot(_softmax(logits, axis=-1), targets=targets), axis=-1))  # type: ignore[has-type]
 def _cross_entropy_slope(logits: Array, scale: Array, *, targets: Array) -> Array:
     """scale · (softmax(logits) - one_hot(targets)), in one buffer."""
     p: Array = np.ascontiguousarray(_softmax.forward(logits, axis=-1))
@@ -96,7 +96,7 @@ def _minus_one_hot(p: Array, *, targets: Array) -> Array:
 
 
 @primitive(lambda g, y, logits, *, targets: _cross_entropy_slope(logits, g, targets=targets))
-def _cross_entropy(logits: Array, *, targets: Array) -> Array:
+def _cross_entropy(logits: Array, *, targets: Array) -> Any:
     """-log softmax(logits)[target] for each row, shape logits.shape[:-1]."""
     top = finite_max(logits, -1)
     exponentials = np.subtract(logits, top)
@@ -106,7 +106,7 @@ def _cross_entropy(logits: Array, *, targets: Array) -> Array:
     return np.log(total) + (top[..., 0] - picked)
 
 
-def class_targets(targets: Any, classes: int, shape: tuple[int, ...]) -> Array:
+def class_targets(targets: Any, classes: int, shape: tuple[int, ...]) -> Any:
     """Integer targets as an array of their own, checked against the logits."""
     targets = np.array(getattr(targets, "_data", targets))
     if targets.dtype.kind not in "iu":
@@ -122,7 +122,7 @@ def chosen(targets: Array, classes: int, ignore_index: int | None) -> tuple[Arra
     counts = None if ignore_index is None else targets != ignore_index
     if counts is not None:
         targets = np.where(counts, targets, 0)
-    if targets.size and not (0 <= targets.min() and targets.max() < classes):
+    if targets.size and not (targets.min() >= 0 and targets.max() < classes):
         raise IndexError(f"targets lie between {targets.min()} and {targets.max()}, but there are {classes} classes "
                          f"(0 … {classes - 1}).")
     return targets, counts
@@ -201,7 +201,7 @@ def layer_norm_slope(g: Any, x: Any, axis: Axis, eps: float) -> Any:
 
 
 @primitive(lambda g, y, x, *, axis, eps: layer_norm_slope(g, x, axis, eps))
-def _standardize(x: Array, *, axis: Axis, eps: float) -> Array:
+def _standardize(x: Array, *, axis: Axis, eps: float) -> Any:
     y = x - np.mean(x, axis=axis, keepdims=True)
     y *= 1.0 / np.sqrt(np.mean(np.square(y), axis=axis, keepdims=True) + eps)
     return y
