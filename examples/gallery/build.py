@@ -176,7 +176,8 @@ def build(folder: Path, only: list[str]) -> None:
                        f"<details><summary>as text</summary><pre>{text}</pre></details></figure>")
         rows.append(f"<tr><td>{html.escape(title)}</td><td>{operations}</td>"
                     f"<td>{len(diagram.picture.boxes)}</td><td>{seconds:.2f}</td></tr>")
-        print(f"{name:24} {diagram.view:9} {operations:6} operations {len(diagram.picture.boxes):4} boxes {seconds:.2f} s")
+        boxes = len(diagram.picture.boxes)
+        print(f"{name:24} {diagram.view:9} {operations:6} operations {boxes:4} boxes  {seconds:.2f} s")
     (folder / "index.html").write_text(PAGE.format(figures="\n".join(figures), rows="\n".join(rows)),
                                        encoding="utf-8")
 
