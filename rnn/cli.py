@@ -253,6 +253,7 @@ def draw(arguments: Namespace) -> int:
 
 def small_loss(model: LanguageModel, steps: int) -> mg.Tensor:
     """The loss of a model over a few steps of a single sequence, for a picture."""
+    model.recurrent.compiled = False  # every step is to be seen
     ids = np.arange(steps + 1)[None, :] % model.symbols
     loss, _ = model.loss(ids[:, :-1], ids[:, 1:])
     loss.name = "loss"
