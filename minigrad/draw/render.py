@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import shutil
 import subprocess
@@ -29,24 +28,10 @@ def renderers() -> Iterator[tuple[str, str]]:
         str(Path(sys.executable).parent),
         sysconfig.get_path("scripts") or "",
     ]
-    for name in ("neato", "dot"):
+    for origin, name in (("system", "neato"), ("system", "dot"), ("graphviz-pure", "graphviz-pure")):
         found = shutil.which(name, path=os.pathsep.join(p for p in places if p))
         if found:
-            yield "system", found
-    bundled = _bundled()
-    if bundled:
-        yield "graphviz-pure", bundled
-
-
-def _bundled() -> str | None:
-    """The program inside the graphviz-pure wheel, if that is installed."""
-    spec = importlib.util.find_spec("graphviz_pure")
-    if spec is None or spec.origin is None:
-        return None
-    for path in sorted(Path(spec.origin).parent.rglob("*")):
-        if path.name in ("dot", "dot.exe", "neato", "neato.exe") and path.is_file():
-            return str(path)
-    return None
+            yield origin, found
 
 
 def render(source: str, kind: str, saved: Path) -> bytes:

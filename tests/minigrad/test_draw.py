@@ -430,8 +430,6 @@ def no_renderer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("MINIGRAD_DOT", raising=False)
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
     monkeypatch.setattr("sysconfig.get_path", lambda name: str(tmp_path))
-    # by module: the name minigrad.draw is the function
-    monkeypatch.setattr(sys.modules["minigrad.draw.render"], "_bundled", lambda: None)
 
 
 def test_svg_needs_no_renderer(no_renderer: None, tmp_path: Path) -> None:
