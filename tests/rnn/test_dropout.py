@@ -235,7 +235,7 @@ def test_values_shapes_and_frequencies():
     n, t, d, h = 40, 30, 20, 25
 
     def masks_of(scheme):
-        return drawn(rnn.LSTM(d, h, dropout=scheme, dropout_rng=1), n, t)
+        return drawn(rnn.LSTM(d, h, dropout=scheme, dropout_rng=1, compiled=False), n, t)
 
     def check(mask, shape, p_zero, one=1.0):
         assert mask.shape == shape
@@ -377,8 +377,8 @@ def test_weight_drop_gradient_and_raw_weight():
 
 def test_rnndrop_is_not_scaled_inside_the_recurrence():
     """An inverted mask would grow the cell by 1/k at each step: 2^35 here."""
-    layer = rnn.LSTM(D, H, dropout=RNNDrop(0.5), rng=0, dtype=np.float64)
-    plain = rnn.LSTM(D, H, rng=0, dtype=np.float64)
+    layer = rnn.LSTM(D, H, dropout=RNNDrop(0.5), rng=0, dtype=np.float64, compiled=False)
+    plain = rnn.LSTM(D, H, rng=0, dtype=np.float64, compiled=False)
     x = np.random.default_rng(0).normal(size=(B, 35, D))
     kept = layer(x, masks={"layer 0/RNNDrop.c": np.ones((B, H))})[1][0]
     assert np.array_equal(kept.c.data, plain(x)[1][0].c.data)
@@ -552,7 +552,7 @@ def test_activation_regularisation():
 def test_the_recipe_of_awd_lstm():
     """Weight drop, variational dropout, word dropout, activation regularisation: Merity et al. (2018)."""
     words = EmbeddingDropout(mg.nn.Embedding(9, 6, rng=0), 0.1, per="call", rng=1)
-    lstm = rnn.LSTM(6, 6, num_layers=2, dropout=[WeightDrop(0.5), Variational(input=0.3)], rng=2)
+    lstm = rnn.LSTM(6, 6, 2, dropout=[WeightDrop(0.5), Variational(input=0.3)], rng=2, compiled=False)
     locked = LockedDropout(0.4, rng=3)
     parameters = [*words.parameters(), *lstm.parameters()]
     adam = mg.optim.Adam(parameters, lr=0.02)
