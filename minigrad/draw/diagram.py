@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import graphviz
 import numpy as np
 
 from ..probe import Gradients, record_gradients
@@ -61,6 +62,14 @@ class Diagram:
     def dot(self) -> str:
         """The picture as DOT text with positions, for `neato -n2`."""
         return dot(self.picture, self.theme)
+
+    @property
+    def source(self) -> graphviz.Source:
+        """The DOT text as the graphviz package's object, for its own methods (`view()`, `render()`, `pipe()`).
+
+        It needs a Graphviz program on the PATH; the positions are in the text, so ask for `neato_no_op=2`.
+        """
+        return graphviz.Source(self.dot, engine="neato")
 
     @property
     def notes(self) -> list[str]:

@@ -552,3 +552,10 @@ def test_fills_or_shapes_stay_apart_for_the_colour_blind(theme: str, blindness: 
     for a, b in itertools.combinations(fills, 2):
         same_form = SHAPES[a] == SHAPES[b] and (a in DASHES) == (b in DASHES)
         assert not same_form or np.linalg.norm(fills[a] - fills[b]) > 0.03, (a, b)
+
+
+def test_the_graphviz_packages_own_object():
+    a = mg.tensor([1.0, 2.0], requires_grad=True, name="a")
+    diagram = mg.draw(np.sum(a * a))
+    assert diagram.source.source == diagram.dot
+    assert diagram.source.engine == "neato"
