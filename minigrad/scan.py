@@ -56,7 +56,7 @@ def scan(step: Step, state: Any, inputs: Any, reverse: bool = False, compiled: C
         compiled = here.compiled
     if compiled not in (True, False, "auto", "numpy", "numba"):
         raise ValueError(f"compiled is True, False or 'auto', not {compiled!r}.")
-    if compiled and not here.tracing and not (compiled == "auto" and length < LEAST_STEPS):
+    if will_compile(compiled, length):
         from .compile import run  # not needed by those who never compile
 
         if here.watchers:
@@ -76,7 +76,15 @@ def scan(step: Step, state: Any, inputs: Any, reverse: bool = False, compiled: C
     return state, tree_map(lambda *ys: np.stack(ys), *outputs)
 
 
-class compiled:  # noqa: N801, reads as a statement: with mg.compiled():
+def will_compile(compiled: Compiled, length: int) -> bool:
+    """Whether `scan` will try to compile a loop of so many steps."""
+    here = LOCAL.state
+    if compiled is None:
+        compiled = here.compiled
+    return bool(compiled) and not here.tracing and not (compiled == "auto" and length < LEAST_STEPS)
+
+
+class compiled:
     """Context manager: scans that do not say how they run are compiled inside, or not with `mg.compiled(False)`.
 
         with mg.compiled():

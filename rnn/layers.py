@@ -10,7 +10,9 @@ from numpy.typing import ArrayLike, NDArray
 
 import minigrad as mg
 from minigrad import Tensor
+from minigrad.compile.gather import rows_first
 from minigrad.nn import Module, Parameter
+from minigrad.scan import will_compile
 from minigrad.tree import tree_leaves, tree_map
 
 from .cells import NO_TAPS, Cell, GRUCell, JordanCell, LSTMCell, RandomSource, RNNCell, Taps
@@ -36,7 +38,10 @@ def run(cell: Cell, x: Tensor, state: Any, reverse: bool = False, valid: Tensor 
         (outputs (time, batch, H), final state).
     """
     U = cell.weights(taps)
-    a = cell.project(x, taps)
+    if taps is NO_TAPS and will_compile(compiled, len(x)):
+        a = rows_first(cell.project, x)
+    else:
+        a = cell.project(x, taps)
 
     def step(state: Any, a: Tensor) -> tuple[Any, Tensor]:
         y, new = cell.step(a, state, U, taps)

@@ -8,6 +8,7 @@ The module is kept in a cache folder that belongs to the user, and numba keeps t
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 import numpy as np
@@ -306,7 +307,7 @@ class Emitter:
         if v in group.hidden:
             if columns == 1:
                 slots[v] = f"z{len(slots)}"
-                return [*body.lines, f"{slots[v]} = {result}"]
+                return [re.sub(r"\bk\b", "0", line) for line in (*body.lines, f"{slots[v]} = {result}")]
             if self.scratch_rows and self.scratch_type != v.dtype:
                 raise Unsupported("scratch rows of two dtypes")
             self.scratch_type = v.dtype
