@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -49,22 +50,37 @@ def parts(s: Settings, ids: Ids) -> tuple[Ids, Ids | None]:
 
 def make_model(s: Settings, symbols: int) -> LanguageModel:
     """A model with its first values. Raises SettingsError for a dropout scheme that the cell cannot have."""
+    _check_memory(s, symbols)
     rng = generator(s.seed, "initial values")
     extra: dict[str, Any] = {"forget_bias": s.forget_bias} if s.cell == "lstm" else {}
     try:
-        recurrent = CELLS[s.cell](s.embedding or symbols, s.hidden, s.layers, compiled=COMPILED[s.compiled],
+        recurrent = CELLS[s.cell](s.vectors or symbols, s.hidden, s.layers, compiled=COMPILED[s.compiled],
                                   dropout=make_scheme(s), rng=rng, dropout_rng=generator(s.seed, "dropout"), **extra)
     except ValueError as error:
         raise SettingsError(f"--cell {s.cell} --scheme {s.scheme}: {error}") from None
-    model = LanguageModel(symbols, recurrent, s.embedding or None, tied=s.tied, rng=rng)
+    model = LanguageModel(symbols, recurrent, s.vectors or None, tied=s.tied, rng=rng)
     if s.init is not None:
         model.initialise(s.init, s.forget_bias, rng)
     return model
 
 
+def _check_memory(s: Settings, symbols: int) -> None:
+    """Raise SettingsError for a model that cannot be trained here, before it is tried for minutes."""
+    gates = {"rnn": 1, "gru": 3, "lstm": 4}[s.cell]
+    inputs = (s.vectors or symbols) + (s.layers - 1) * s.hidden
+    size = symbols * (s.vectors + s.hidden) + gates * s.hidden * (inputs + s.layers * s.hidden)
+    try:
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # a system that does not say
+        return
+    if 4 * 4 * size > memory:  # float32: the parameters, their gradients, and up to two moments
+        raise SettingsError(f"training {size:,} parameters needs {16 * size / 1e9:,.0f} GB of memory, and there are "
+                            f"{memory / 1e9:,.0f}: give a smaller --hidden, --layers or --embedding")
+
+
 def make_scheme(s: Settings) -> Scheme | None:
     """The dropout scheme, if any. With its one entry dropped, a one-hot symbol would be gone."""
-    inputs = s.embedding > 0
+    inputs = s.vectors > 0
     schemes: dict[SchemeName, Callable[[float], Scheme]] = {
         "non-recurrent": lambda p: dropout.NonRecurrent(p, bottom=inputs),
         "rnndrop": dropout.RNNDrop,

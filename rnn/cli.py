@@ -18,7 +18,6 @@ import sys
 import unicodedata
 from argparse import Namespace
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +32,7 @@ from .build import make_model, make_plan, make_trainer, parts, read
 from .decode import chooser, generate
 from .language_model import LanguageModel, evaluate
 from .options import PROGRAM, parser
-from .progress import UNIT, Progress, loss_text, say
+from .progress import UNIT, Progress, leave, loss_text, say
 from .runs import Recorder, RunError, RunFolder, Saved, load_saved, new_folder, start_ids
 from .settings import Settings, SettingsError
 from .text import EMBEDDED, TextError
@@ -59,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except NonFiniteError as error:
         return _fail(arguments, str(error), 1)
     except BrokenPipeError:  # who read has read enough
-        _leave_stdout()
+        leave(sys.stdout)
         return 0
     except OSError as error:
         return _fail(arguments, f"{error.filename or 'a file'}: {error.strerror or error}", 2)
@@ -73,12 +72,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _fail(arguments: Namespace, message: str, status: int) -> int:
     say(f"{arguments.prog}: {' '.join(message.split())}")
     return status
-
-
-def _leave_stdout() -> None:
-    """Lead standard output to nowhere, so that Python, at its end, does not complain of a closed pipe."""
-    with suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 # ----------------------------------------------------------------------------------------------------------
@@ -162,7 +155,7 @@ def _resume(recorder: Recorder, saved: Saved, trainer: Trainer, new_rate: bool) 
 
 def _describe(settings: Settings, trainer: Trainer) -> str:
     size = sum(p.size for p in trainer.model.parameters())
-    inputs = f"embedding {settings.embedding}" if settings.embedding else "one-hot"
+    inputs = f"embedding {settings.vectors}" if settings.vectors else "one-hot"
     return (f"{settings.cell.upper()} {settings.layers} × {settings.hidden}, {inputs}, {size:,} parameters; "
             f"{len(trainer.batches):,} steps an epoch")
 

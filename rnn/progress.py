@@ -6,6 +6,7 @@ step 1200/5000  epoch 2.4  loss 1.732 bits/char  val 1.81  |g| 0.93 (clipped 12%
 from __future__ import annotations
 
 import math
+import os
 import sys
 import time
 from contextlib import suppress
@@ -29,6 +30,12 @@ def loss_text(nats: float, level: Level) -> str:
 def say(message: str) -> None:
     """A message on standard error."""
     print(message, file=sys.stderr, flush=True)
+
+
+def leave(stream: TextIO) -> None:
+    """Lead a stream that nobody reads any more to nowhere, so that Python does not complain at its end."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 class Progress:
@@ -116,8 +123,10 @@ class Progress:
     def _apart(self, text: str, stream: TextIO) -> None:
         if self.bar is not None:
             self.bar.clear()
-        with suppress(BrokenPipeError):  # a training goes on when nobody reads its samples any more
+        try:
             print(text, file=stream, flush=True)
+        except BrokenPipeError:  # a training goes on when nobody reads its samples any more
+            leave(stream)
         if self.bar is not None:
             self.bar.refresh()
 

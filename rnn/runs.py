@@ -268,10 +268,10 @@ def _check_sizes(settings: Settings, symbols: int, values: Any) -> None:
     """
     cells = sum(name.endswith(".weight_hh") for name in values)
     shape = values["recurrent.cells.0.weight_hh"].shape
-    rows = values["embedding.weight"].shape if settings.embedding else (symbols, 0)
+    rows = values["embedding.weight"].shape if settings.vectors else (symbols, 0)
     output = values["output_bias" if settings.tied else "output.bias"].shape
     if (cells, shape[0], rows[0], output) != (settings.layers, settings.hidden, symbols, (symbols,)) or (
-        settings.embedding and rows[1] != settings.embedding
+        settings.vectors and rows[1] != settings.vectors
     ):
         raise ValueError("its settings and its model do not belong together")
 

@@ -63,8 +63,9 @@ class Settings:
     cell: CellName = setting("lstm", "of the recurrent layers")
     hidden: int = setting(256, "width of each layer", least=1)
     layers: int = setting(1, "how many on top of each other", least=1)
-    embedding: int = setting(0, "size of the learned vectors for symbols; 0 for one-hot", least=0)
-    tied: bool = setting(False, "use the embedding for the output too; it has to be as wide as the layers")
+    embedding: int | None = setting(None, "size of the learned vectors for symbols; 0 for one-hot",
+                                    "as wide as the layers for words and with --tied, else 0", least=0)
+    tied: bool = setting(False, "use the embedding for the output too")
     dropout: float = setting(0.0, "drop probability", least=0, below=1)
     scheme: SchemeName = setting("non-recurrent", "where to drop; one-hot inputs are never dropped")
     init: float | None = setting(None, "draw all first values uniformly from ± this", "as suits each layer",
@@ -108,12 +109,19 @@ class Settings:
             if not _fits(value, hints[one.name]):
                 raise SettingsError(f"{option(one.name)} cannot be {value!r}")
             _check_bounds(one, value)
-        if self.tied and self.embedding != self.hidden:
+        if self.tied and self.vectors != self.hidden:
             raise SettingsError(f"--tied needs an embedding as wide as the layers: --embedding {self.hidden}")
         if self.schedule == "plateau" and not self.valid:
             raise SettingsError("--schedule plateau needs a text for validation: --valid 0.05")
         if self.schedule == "cosine" and self.epochs is self.steps is None and self.minutes is not None:
             raise SettingsError("--schedule cosine needs to know its end: --epochs or --steps")
+
+    @property
+    def vectors(self) -> int:
+        """The size of the embedding, 0 for one-hot inputs."""
+        if self.embedding is None:
+            return self.hidden if self.tied or self.level == "word" else 0
+        return self.embedding
 
     @property
     def rate(self) -> float:

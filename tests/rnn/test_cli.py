@@ -143,7 +143,7 @@ def weights(folder, step):
 
 
 @pytest.mark.parametrize("options", [
-    ["--dropout", "0.2", "--embedding", "8", "--tied", "--cell", "gru", "--lr-decay", "0.9"],
+    ["--dropout", "0.2", "--tied", "--cell", "gru", "--lr-decay", "0.9"],
     ["--schedule", "plateau", "--optimizer", "rmsprop", "--layers", "2", "--clip-value", "0.1"],
     ["--schedule", "cosine", "--level", "byte", "--init", "0.08", "--dropout", "0.1", "--scheme", "zoneout"],
 ])  # fmt: skip
@@ -274,6 +274,15 @@ def test_sample_ends_quietly_when_nobody_reads_on(run):
         assert process.wait() == 0
 
 
+def test_training_goes_on_when_nobody_reads_its_samples(text, tmp_path):
+    command = [sys.executable, "-m", "rnn", "train", text, *SMALL, "--steps", "4", "--sample-every", "1"]
+    with subprocess.Popen([*command, "--run", str(tmp_path / "a")], stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE) as process:
+        process.stdout.close()
+        said = process.stderr.read().decode()
+        assert process.wait() == 0 and "done: step 4" in said and "Pipe" not in said
+
+
 def test_evaluate(run, text, capsys):
     assert main(["evaluate", str(run)]) == 0
     held_out = capsys.readouterr()
@@ -306,7 +315,8 @@ def test_draw(run, tmp_path, capsys):
     (["train", "TEXT", "--dropout", "1"], ["--dropout is at least 0 and below 1"]),
     (["train", "TEXT", "--cell", "elman"], ["--cell", "lstm"]),
     (["train", "TEXT", *SMALL, "--cell", "gru", "--dropout", "0.1", "--scheme", "rnndrop"], ["--scheme rnndrop"]),
-    (["train", "TEXT", "--tied"], ["--tied", "--embedding 256"]),
+    (["train", "TEXT", "--tied", "--embedding", "9"], ["--tied", "--embedding 256"]),
+    (["train", "TEXT", *SMALL, "--hidden", "1000000"], ["GB of memory", "--hidden"]),
     (["train", "TEXT", "--clip", "1", "--clip-value", "1"], ["exclude each other"]),
     (["train", "TEXT", "--schedule", "plateau", "--valid", "0"], ["plateau", "--valid"]),
     (["train", "TEXT", "--schedule", "cosine", "--minutes", "1"], ["cosine", "--epochs"]),
