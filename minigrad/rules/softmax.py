@@ -74,11 +74,21 @@ def logsumexp(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
            np.sum(g * _minus_one_hot(_softmax(logits, axis=-1), targets=targets), axis=-1))  # type: ignore[has-type]
 def _cross_entropy_slope(logits: Array, scale: Array, *, targets: Array) -> Array:
     """scale · (softmax(logits) - one_hot(targets)), in one buffer."""
-    p: Array = np.ascontiguousarray(_softmax.forward(logits, axis=-1))
-    rows = p.reshape(-1, p.shape[-1])
-    rows[np.arange(len(rows)), targets.reshape(-1)] -= 1.0
-    np.multiply(p, np.expand_dims(scale, -1), out=p)
-    return p
+    rows, t, factors = logits.reshape(-1, logits.shape[-1]), targets.reshape(-1), np.reshape(scale, -1)
+    out = np.empty(rows.shape, np.result_type(logits, scale))
+    for block in row_blocks(rows):
+        p = out[block]
+        np.exp(np.subtract(rows[block], finite_max(rows[block], -1), out=p), out=p)
+        total = p.sum(axis=-1)
+        p *= (factors[block] / np.where(total == 0, np.ones((), total.dtype), total))[:, None]
+    out[np.arange(len(rows)), t] -= factors
+    return out.reshape(logits.shape)
+
+
+def row_blocks(rows: Array) -> list[slice]:
+    """Slices of rows that fit into a fast cache: several passes over each cost little more than one."""
+    size = max(1, 2**17 // max(rows.shape[-1], 1))
+    return [slice(k, k + size) for k in range(0, len(rows), size)]
 
 
 def softmax_slope(g: Any, logits: Any) -> Any:
@@ -98,12 +108,15 @@ def _minus_one_hot(p: Array, *, targets: Array) -> Array:
 @primitive(lambda g, y, logits, *, targets: _cross_entropy_slope(logits, g, targets=targets))
 def _cross_entropy(logits: Array, *, targets: Array) -> Any:
     """-log softmax(logits)[target] for each row, shape logits.shape[:-1]."""
-    top = finite_max(logits, -1)
-    exponentials = np.subtract(logits, top)
-    np.exp(exponentials, out=exponentials)
-    total = np.sum(exponentials, axis=-1)
-    picked = np.take_along_axis(logits, targets[..., None], -1)[..., 0]
-    return np.log(total) + (top[..., 0] - picked)
+    rows = logits.reshape(-1, logits.shape[-1])
+    losses = np.empty(len(rows), logits.dtype)
+    picked = rows[np.arange(len(rows)), targets.reshape(-1)]
+    for block in row_blocks(rows):
+        top = finite_max(rows[block], -1)
+        exponentials = np.subtract(rows[block], top)
+        total = np.exp(exponentials, out=exponentials).sum(axis=-1)
+        losses[block] = np.log(total) + (top[:, 0] - picked[block])
+    return losses.reshape(targets.shape)
 
 
 def class_targets(targets: Any, classes: int, shape: tuple[int, ...]) -> Any:
