@@ -8,23 +8,25 @@ it is used; one that is used several times gets a row of scratch memory; one tha
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
 from ..accumulate import cast
-from ..primitive import TABLE, Primitive
+from ..primitive import TABLE
 from ..rules.elementwise import _clip, _where, relu, sigmoid
 from ..rules.indexing import _gather
-from ..rules.shape import _concatenate, _reshape, _split
+from ..rules.shape import _reshape, _split
 from .layout import origin
 from .lower import Lowered
 from .passes import COPY, is_view
 from .program import Instruction, Value
 
 # primitive -> how it is written, given its operands; None for those that are spelled out by the back end.
-EXPRESSIONS: dict[Primitive, str] = {
+EXPRESSIONS: dict[Any, str] = {
     TABLE[np.add]: "{0} + {1}", TABLE[np.subtract]: "{0} - {1}", TABLE[np.multiply]: "{0} * {1}",
     TABLE[np.divide]: "{0} / {1}", TABLE[np.negative]: "-{0}", TABLE[np.positive]: "{0}",
     TABLE[np.square]: "{0} * {0}", TABLE[np.sqrt]: "np.sqrt({0})", TABLE[np.exp]: "np.exp({0})",
@@ -57,7 +59,8 @@ def rows_and_columns(shape: tuple[int, ...]) -> tuple[int, int]:
 def mode(shape: tuple[int, ...], whole: tuple[int, ...]) -> str | None:
     """How an operand of `shape` is read by a result of shape `whole`.
 
-    "full" entry by entry, "row" the same row for all, "column" one entry for a row, "scalar"; None for other broadcasts.
+    "full" entry by entry, "row" the same row for all, "column" one entry for a row, "scalar"; None for other
+    broadcasts.
     """
     if math.prod(shape) == 1:
         return "scalar" if math.prod(whole) != 1 else "full"
@@ -103,7 +106,8 @@ def resolve(v: Value, lowered: Lowered) -> tuple[Value, int] | None:
                 return None
             if v.shape[:-1] != base.shape[:-1]:
                 return None
-            last = index[-1] if index[-1] is not ... and (len(index) == len(base.shape) or ... in index) else slice(None)
+            complete = len(index) == len(base.shape) or any(p is ... for p in index)
+            last = index[-1] if complete and index[-1] is not ... else slice(None)
             start += last.indices(base.shape[-1])[0]
         else:
             return None
@@ -126,10 +130,10 @@ def accesses(i: Instruction, lowered: Lowered) -> list[Access | None] | None:
         return None
     if i.primitive in LOGICAL and floats:
         return None
-    if i.primitive not in COMPARISONS and i.primitive not in LOGICAL and i.primitive is not _where \
-            and (result.dtype.kind != "f" or (not floats and i.primitive not in (cast, COPY))):
-        if not (i.primitive is COPY and result.dtype.kind == "b"):
-            return None
+    copies = i.primitive in (cast, COPY)
+    if i.primitive not in COMPARISONS | LOGICAL | {_where} and not (i.primitive is COPY and result.dtype.kind == "b") \
+            and (result.dtype.kind != "f" or not (floats or copies)):
+        return None
     if i.primitive is _where and (type(i.operands[0]) is not Value or i.values[0].dtype.kind != "b"
                                   or result.dtype.kind != "f"):
         return None
@@ -261,7 +265,7 @@ def _plan(group: Group, body: Sequence[Instruction], lowered: Lowered, outside: 
 def _disjoint(spans: list[tuple[int, int]]) -> bool:
     """Whether no entry is used twice."""
     ordered = sorted(spans)
-    return all(a[1] <= b[0] for a, b in zip(ordered, ordered[1:], strict=False))
+    return all(a[1] <= b[0] for a, b in pairwise(ordered))
 
 
 def safe_in_place(group: Group, new: Value, old: Value) -> bool:
@@ -274,8 +278,3 @@ def safe_in_place(group: Group, new: Value, old: Value) -> bool:
             if v is old and (k > at[0] or (k == at[0] and (start or how != "full"))):
                 return False
     return True
-
-
-def uses_concatenation(i: Instruction) -> bool:
-    """Whether `i` joins arrays along the last axis."""
-    return i.primitive is _concatenate and i.metadata["axis"] % len(i.result.shape) == len(i.result.shape) - 1
