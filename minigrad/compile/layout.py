@@ -27,7 +27,7 @@ class Root:
 
     Attributes:
         name: its variable.
-        kind: "closure", "input", "stack" (T, ...), "history" (T + 1, ...), "ring" (2, ...), "plain", "carry", "computed".
+        kind: "closure", "input", "stack" (T, ...), "history" (T + 1, ...), "ring" (2, ...), "plain" or "carry".
         shape, dtype: of one step.
     """
 
@@ -39,7 +39,7 @@ class Root:
 
 @dataclass(frozen=True)
 class Place:
-    """A value's place: a root, the time index into it ("t", "p" before, "n" after the step, or "") and a part of that."""
+    """Where a value lives: a root, the time index into it ("t", or "p" before and "n" after the step), a part of it."""
 
     root: Root
     time: str = ""

@@ -203,7 +203,8 @@ def own_outputs(program: Program) -> Program:
     made = {v: i for i in (*forward, *backward) for v in i.results}
     in_forward = {v for i in forward for v in i.results}
 
-    def own(values: list[Any], taken: set[Value], body: list[Instruction], inside: Callable[[Value], bool]) -> list[Any]:
+    def own(values: list[Any], taken: set[Value], body: list[Instruction],
+            inside: Callable[[Value], bool]) -> list[Any]:
         out: list[Any] = []
         for v in values:
             if v is None:

@@ -231,9 +231,9 @@ def trace(step: Step, state: Any, inputs: Any, first: int) -> Trace:
         if again.tracer.body != found.tracer.body or again.state_outputs != found.state_outputs \
                 or again.y_outputs != found.y_outputs \
                 or not all(map(same, found.suspects, again.suspects)):
-            raise Untraceable("the step makes an array that differs from call to call: random numbers drawn in the step, "
-                              "or values read out of the state or the inputs. Draw or compute them before the loop "
-                              "and pass them as inputs of the scan")
+            raise Untraceable("the step makes an array that differs from call to call: random numbers drawn in the "
+                              "step, or values read out of the state or the inputs. Draw or compute them before the "
+                              "loop and pass them as inputs of the scan")
     return found
 
 

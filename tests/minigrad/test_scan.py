@@ -201,7 +201,7 @@ def test_closures_are_honoured_at_each_call():
         h = np.tanh(x + h @ W) * scale
         return h, h
 
-    for scale in (1.0, 0.5, 0.0):
+    for scale in (1.0, 0.5, 0.0):  # noqa: B007, the step reads it
         assert_same(results(step, h0, xs, [W]), results(step, h0, xs, [W], compiled=True))
     W.assign(W.data * 2)
     assert_same(results(step, h0, xs, [W]), results(step, h0, xs, [W], compiled=True))
@@ -268,8 +268,8 @@ def test_second_order(how):
         return (final ** 3).sum() + ys.sum()
 
     for k in range(2):
-        eager = mg.hvp(lambda v: f(*((v, h0) if k == 0 else (W, v)), False), [W, h0][k], np.ones_like([W, h0][k].data))
-        fast = mg.hvp(lambda v: f(*((v, h0) if k == 0 else (W, v)), how), [W, h0][k], np.ones_like([W, h0][k].data))
+        eager = mg.hvp(lambda v: f(*((v, h0) if k == 0 else (W, v)), False), [W, h0][k], np.ones_like([W, h0][k].data))  # noqa: B023
+        fast = mg.hvp(lambda v: f(*((v, h0) if k == 0 else (W, v)), how), [W, h0][k], np.ones_like([W, h0][k].data))  # noqa: B023
         np.testing.assert_allclose(np.asarray(getattr(eager, "data", eager)), np.asarray(getattr(fast, "data", fast)),
                                    rtol=1e-10, atol=1e-12)
 
