@@ -13,11 +13,22 @@ from typing import Any
 
 import numpy as np
 
+from ..primitive import TABLE
 from ..rules.elementwise import sigmoid
 from ..rules.linear_algebra import matmul
-from ..primitive import TABLE
 from .blas import gemm_addresses
-from .fuse import COMPARISONS, EXPRESSIONS, LOGICAL, Access, Group, Loop, accesses, rows_and_columns, safe_in_place, units
+from .fuse import (
+    COMPARISONS,
+    EXPRESSIONS,
+    LOGICAL,
+    Access,
+    Group,
+    Loop,
+    accesses,
+    rows_and_columns,
+    safe_in_place,
+    units,
+)
 from .kernel_cache import load_module
 from .layout import Layout, Place, Root, backward_layout, forward_layout
 from .lower import Lowered, contiguous_part
@@ -80,7 +91,8 @@ def compile_numba(lowered: Lowered, reverse: bool, differentiate: bool) -> Loops
             return isinstance(unit, Group) and safe_in_place(unit, new, old)
 
         b = Writer(lowered, backward_layout(lowered, layout, _lists(body), _hidden(body), safe), reverse)
-        parts.append((write_backward(b, layout, Emitter(module, "backward", body, reverse, True)), b.namespace, "backward"))
+        text = write_backward(b, layout, Emitter(module, "backward", body, reverse, True))
+        parts.append((text, b.namespace, "backward"))
     text = module.text()
     compiled = load_module(text)
     functions = []
@@ -125,7 +137,8 @@ class Module:
 class Emitter:
     """Writes the body of one loop: kernels, and the loop around them."""
 
-    def __init__(self, module: Module, name: str, body: list[Group | Instruction], reverse: bool, backward: bool) -> None:
+    def __init__(self, module: Module, name: str, body: list[Group | Instruction], reverse: bool,
+                 backward: bool) -> None:
         self.module, self.name, self.body, self.reverse, self.backward = module, name, body, reverse, backward
 
     def __call__(self, w: Writer, _: list[Instruction]) -> None:
@@ -317,7 +330,8 @@ class Emitter:
             target = f"{slots[v]}k]"
         else:
             target = self.entry(v, Access(v, 0, "full"), 0)
-        return [f"for k in range({self.size(columns)}):", *(f"    {line}" for line in body.lines), f"    {target} = {result}"]
+        return [f"for k in range({self.size(columns)}):", *(f"    {line}" for line in body.lines),
+                f"    {target} = {result}"]
 
     def entry(self, v: Value, access: Access, shift: int) -> str:
         """One entry of a stored value."""
@@ -407,7 +421,8 @@ class Body:
         self.lines += [
             f"x{n} = {x} * {F}(0.5)" if gate else f"x{n} = {x}",
             # comparisons that are false for NaN leave it as it is
-            f"y{n} = {F}({_LIMIT}) if x{n} > {F}({_LIMIT}) else ({F}({-_LIMIT}) if x{n} < {F}({-_LIMIT}) else x{n})",
+            f"y{n} = {F}({_LIMIT}) if x{n} > {F}({_LIMIT}) else "
+            f"({F}({-_LIMIT}) if x{n} < {F}({-_LIMIT}) else x{n})",
             f"s{n} = y{n} * y{n}",
             f"a{n} = y{n} * ({_horner(_P, f's{n}')})",
             f"b{n} = {_horner(_Q, f's{n}')}",
@@ -424,9 +439,9 @@ def _horner(coefficients: tuple[float, ...], s: str) -> str:
 
 def _number(x: Any, number: str) -> str:
     value = float(x)
-    if math.isnan(value) or math.isinf(value):
-        return f"{number}(np.{'nan' if math.isnan(value) else 'inf' if value > 0 else 'NINF'})".replace("np.NINF", "-np.inf")
-    return f"{number}({value!r})"
+    if math.isfinite(value):
+        return f"{number}({value!r})"
+    return f"{number}(np.nan)" if math.isnan(value) else f"{number}({'-' if value < 0 else ''}np.inf)"
 
 
 def _array_type(dtype: np.dtype[Any], ndim: int, fixed: bool) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import os
 import threading
 import warnings
 from collections import OrderedDict
@@ -279,7 +280,13 @@ LEAST_WORK = 2000
 
 
 def choose(length: int, state: Any) -> str:
-    """The back end for a scan: by its size alone, so that the same program always gives the same numbers."""
+    """The back end for a scan: by its size alone, so that the same program always gives the same numbers.
+
+    $MINIGRAD_BACKEND, "numpy" or "numba", decides otherwise for the whole process.
+    """
+    asked = os.environ.get("MINIGRAD_BACKEND", "")
+    if asked in ("numpy", "numba"):
+        return asked
     work = length * sum(int(np.size(getattr(t, "_data", t))) for t in tree_leaves(state))
     return "numba" if work >= LEAST_WORK and numba_is_there() else "numpy"
 
