@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV   := .venv
 PY     := $(VENV)/bin/python
 RUN    := runs/demo
+DEMO   := --hidden 256 --embedding 64 --steps 1800 --schedule cosine --lr 4e-3 --minutes 3
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint bench clean
@@ -12,12 +13,18 @@ help:  ## say what each target does
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.demo  ## train an LSTM on the embedded corpus, read what it writes, draw its graph
-	$(PY) -m rnn train --out $(RUN)
-	$(PY) -m rnn sample $(RUN) --length 600
+	$(PY) -m rnn train --run $(RUN) --overwrite $(DEMO)
+	@echo; echo "What it writes at temperature 0.7:"; echo
+	$(PY) -m rnn sample $(RUN) --temperature 0.7 --length 800 --seed 1
 	$(PY) -m rnn draw $(RUN) -o $(RUN)/graph.svg
+	@echo; echo "To look at, in $(RUN)/:"
+	@echo "  graph.svg     the graph of the loss over three steps, as it was differentiated"
+	@echo "  loss.svg      the loss over the training; metrics.jsonl has the numbers"
+	@echo "  samples.txt   how the writing got better"
+	@echo "To go on: $(PY) -m rnn sample $(RUN) --prompt 'The class '"
 
 test: $(VENV)/.dev  ## run the tests, with coverage of both packages
-	$(PY) -m pytest --cov --cov-report=term $(ARGS)
+	$(PY) -m pytest -n 2 --cov --cov-report=term $(ARGS)
 
 lint: $(VENV)/.dev  ## ruff and mypy --strict
 	$(PY) -m ruff check .
