@@ -109,11 +109,11 @@ def _minus_one_hot(p: Array, *, targets: Array) -> Array:
 def _cross_entropy(logits: Array, *, targets: Array) -> Any:
     """-log softmax(logits)[target] for each row, shape logits.shape[:-1]."""
     rows = logits.reshape(-1, logits.shape[-1])
-    losses = np.empty(len(rows), logits.dtype)
+    losses = np.empty(len(rows), np.result_type(logits.dtype, np.float16))
     picked = rows[np.arange(len(rows)), targets.reshape(-1)]
     for block in row_blocks(rows):
         top = finite_max(rows[block], -1)
-        exponentials = np.subtract(rows[block], top)
+        exponentials = np.subtract(rows[block], top, dtype=losses.dtype)
         total = np.exp(exponentials, out=exponentials).sum(axis=-1)
         losses[block] = np.log(total) + (top[:, 0] - picked[block])
     return losses.reshape(targets.shape)
