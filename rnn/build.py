@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 import minigrad as mg
-from minigrad.optim import CosineLR, ExponentialLR, Optimiser, PlateauLR, Schedule
+from minigrad.optim import ExponentialLR, Optimiser, PlateauLR, Schedule
 
 from . import dropout
 from .dropout import Scheme
@@ -18,7 +18,7 @@ from .language_model import LanguageModel
 from .layers import GRU, LSTM, RNN, Recurrent
 from .settings import DECAYS, EPOCHS, CellName, Compiled, OptimiserName, SchemeName, Settings, SettingsError
 from .text import Batches, Corpus, Ids, Vocabulary, read_corpus, split
-from .train import Plan, Trainer
+from .train import CosineToTheEnd, Plan, Trainer
 
 CELLS: dict[CellName, type[Recurrent]] = {"rnn": RNN, "lstm": LSTM, "gru": GRU}
 COMPILED: dict[Compiled, bool | str] = {"auto": "auto", "yes": True, "no": False}
@@ -97,14 +97,14 @@ def make_trainer(s: Settings, model: LanguageModel, learn: Ids, hold: Ids | None
     batches = Batches(learn, s.batch, s.time)
     extra: dict[str, Any] = {"alpha": 0.95} if s.optimizer == "rmsprop" else {}
     optimiser = OPTIMISERS[s.optimizer](model.parameters(), lr=s.rate, **extra)
-    schedule = make_schedule(s, optimiser, total_steps(s, len(batches)))
+    schedule = make_schedule(s, optimiser)
     return Trainer(model, optimiser, batches, schedule=schedule,
                    period="step" if s.schedule == "cosine" else "epoch",
                    clip_norm=None if s.clip_value else s.clip or None, clip_value=s.clip_value or None,
                    non_finite=s.non_finite, valid=hold)
 
 
-def make_schedule(s: Settings, optimiser: Optimiser, steps: int | None) -> Schedule | None:
+def make_schedule(s: Settings, optimiser: Optimiser) -> Schedule | None:
     """The schedule of the learning rate; None for a constant one."""
     kind = s.schedule or ("exponential" if s.lr_decay else "constant")
     factor = s.lr_decay or DECAYS.get(kind, 1.0)
@@ -112,7 +112,7 @@ def make_schedule(s: Settings, optimiser: Optimiser, steps: int | None) -> Sched
         return ExponentialLR(optimiser, factor, start=s.decay_from)
     if kind == "plateau":
         return PlateauLR(optimiser, factor)
-    return CosineLR(optimiser, steps or 1) if kind == "cosine" else None
+    return CosineToTheEnd(optimiser) if kind == "cosine" else None
 
 
 def make_plan(s: Settings, windows: int) -> Plan:

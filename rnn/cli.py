@@ -115,6 +115,8 @@ def train(arguments: Namespace) -> int:
             folder.begin(settings, overwrite)
         else:
             folder.write(settings)
+            if saved is None:  # it never got as far as a checkpoint
+                folder.cut({})
         unit = UNIT[vocabulary.level] + "s"
         progress.say(f"text   {corpus.name}: {len(ids):,} {unit}, {len(vocabulary):,} different; "
                      f"{len(learn):,} to learn from, {0 if hold is None else len(hold):,} for validation")

@@ -113,8 +113,6 @@ class Settings:
             raise SettingsError(f"--tied needs an embedding as wide as the layers: --embedding {self.hidden}")
         if self.schedule == "plateau" and not self.valid:
             raise SettingsError("--schedule plateau needs a text for validation: --valid 0.05")
-        if self.schedule == "cosine" and self.epochs is self.steps is None and self.minutes is not None:
-            raise SettingsError("--schedule cosine needs to know its end: --epochs or --steps")
 
     @property
     def vectors(self) -> int:

@@ -6,6 +6,7 @@ What is to be seen and kept of a training is the business of an `Observer`.
 
 from __future__ import annotations
 
+import math
 import signal
 import time
 from collections.abc import Mapping
@@ -265,6 +266,24 @@ class Plan:
     save_seconds: float = 60.0
 
 
+class CosineToTheEnd(Schedule):
+    """From `base` to 0 along half a cosine, however the training ends: by its steps or by its time.
+
+        base · (1 + cos(π · progress)) / 2,      progress from 0 to 1
+
+    `fit` sets the progress, to the part of the plan that is done. Where time decides, no two trainings are the same.
+    """
+
+    saved = ("base", "steps", "progress")
+
+    def __init__(self, optimiser: Optimiser) -> None:
+        super().__init__(optimiser)
+        self.progress = 0.0
+
+    def rate(self, steps: int) -> float:
+        return self.base * 0.5 * (1.0 + math.cos(math.pi * min(self.progress, 1.0)))
+
+
 class Observer:
     """Is told what happens in `fit`. This one does nothing."""
 
@@ -377,7 +396,18 @@ def fit(
         observer.measured(trainer, line)
         return best
 
+    def progress() -> float:
+        """The part of the plan that the coming step completes."""
+        parts = [0.0]
+        if plan.steps is not None:
+            parts.append((trainer.steps + 1) / plan.steps)
+        if plan.seconds is not None:
+            parts.append((time.monotonic() - started) / max(plan.seconds, 1e-9))
+        return max(parts)
+
     while not (why := over()):
+        if isinstance(trainer.schedule, CosineToTheEnd):
+            trainer.schedule.progress = progress()
         try:
             step = trainer.step()
         except NonFiniteError:

@@ -13,7 +13,7 @@ import rnn
 from rnn.decode import generate, greedy
 from rnn.language_model import LanguageModel
 from rnn.text import Batches, TextError, Vocabulary
-from rnn.train import Interrupts, NonFiniteError, Observer, Plan, Trainer, fit
+from rnn.train import CosineToTheEnd, Interrupts, NonFiniteError, Observer, Plan, Trainer, fit
 
 V = 8
 TEXT = np.random.default_rng(0).integers(0, V, 300)
@@ -273,6 +273,20 @@ def test_fit_without_validation_and_out_of_time():
     assert notes.saves == [(0, False)] and trainer.steps == 0
     assert fit(trainer, Plan(steps=2, seconds=1e9, save_seconds=-1), notes) == "steps"
     assert [step for step, _ in notes.saves[1:]] == [1, 2, 2]
+
+
+def test_a_cosine_comes_down_with_the_plan(monkeypatch):
+    by_steps, notes = make(schedule=CosineToTheEnd, period="step"), Notes()
+    fit(by_steps, Plan(steps=4, log_every=1), notes)
+    rates = [0.01 * (1 + math.cos(math.pi * k / 4)) / 2 for k in (1, 2, 3, 4)]
+    assert [line["lr"] for line in notes.lines[:4]] == pytest.approx(rates)
+
+    clock = itertools.count(0.0, 1.0)  # a second each time it is looked at
+    monkeypatch.setattr("rnn.train.time.monotonic", lambda: next(clock))
+    by_time, notes = make(schedule=CosineToTheEnd, period="step"), Notes()
+    assert fit(by_time, Plan(steps=None, seconds=40.0, log_every=1), notes) == "seconds"
+    rates = [line["lr"] for line in notes.lines]
+    assert rates == sorted(rates, reverse=True) and rates[0] > 0.0099 and rates[-1] < 0.001
 
 
 def test_fit_saves_what_was_good_before_it_stops():
