@@ -5,7 +5,7 @@ import os
 # Kernels take seconds to compile; tests that want them say compiled="numba".
 os.environ.setdefault("MINIGRAD_BACKEND", "numpy")
 
-from hypothesis import settings  # noqa: E402
+from hypothesis import settings
 
 settings.register_profile("suite", deadline=None, derandomize=True, database=None)
 settings.load_profile("suite")

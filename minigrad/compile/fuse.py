@@ -185,31 +185,38 @@ def units(body: Sequence[Instruction], lowered: Lowered, outside: Iterable[Value
 
     `outside` are values that are read after the loop body: outputs, saved values, operands of sums.
     """
-    stage: dict[Value, tuple[int, int]] = {}  # value -> stage, rows of the kernel (0 if not in one)
-    staged: dict[tuple[int, int], list[Instruction]] = {}
-    singles: dict[int, list[Instruction]] = {}
     made = lowered.made_by
     here = {v for i in body for v in i.results}
-    for i in body:
-        if is_view(i):
-            continue
-        found = accesses(i, lowered)
-        needs = [stage[origin(v, made)] for v in i.values if origin(v, made) in stage]
-        if found is not None:
-            rows = rows_and_columns(i.result.shape)[0]
-            s = max((n if r == rows else n + (1 if n % 2 else 2) for n, r in needs), default=0)
-            staged.setdefault((s, rows), []).append(i)
-            stage[i.result] = (s, rows)
+    work = [i for i in body if not is_view(i)]
+    rows = {id(i): rows_and_columns(i.result.shape)[0] if accesses(i, lowered) is not None else 0 for i in work}
+    makers = {v: i for i in work for v in i.results}
+    users: dict[int, list[Instruction]] = {id(i): [] for i in work}
+    stage: dict[int, int] = {}  # even for kernels, odd for everything else
+    for i in work:
+        before = [makers[w] for w in dict.fromkeys(origin(v, made) for v in i.values) if w in makers]
+        for j in before:
+            users[id(j)].append(i)
+        if rows[id(i)]:
+            stage[id(i)] = max((stage[id(j)] if rows[id(j)] == rows[id(i)] else stage[id(j)] // 2 * 2 + 2
+                                for j in before), default=0)
         else:
-            s = max((n + (2 if n % 2 else 1) for n, _ in needs), default=1)
-            singles.setdefault(s, []).append(i)
-            for v in i.results:
-                stage[v] = (s, 0)
+            stage[id(i)] = max(((stage[id(j)] + 1) // 2 * 2 + 1 for j in before), default=1)
+    for i in reversed(work):  # as late as its first user: fewer kernels
+        after = users[id(i)]
+        if rows[id(i)] and after and all(rows[id(u)] == rows[id(i)] for u in after):
+            stage[id(i)] = min(stage[id(u)] for u in after)
+    staged: dict[tuple[int, int], list[Instruction]] = {}
+    singles: dict[int, list[Instruction]] = {}
+    for i in work:
+        if rows[id(i)]:
+            staged.setdefault((stage[id(i)], rows[id(i)]), []).append(i)
+        else:
+            singles.setdefault(stage[id(i)], []).append(i)
     ordered: list[Group | Instruction] = []
     keys = sorted({*staged, *((s, 0) for s in singles)})
-    for s, rows in keys:
-        if rows:
-            ordered.append(Group(rows, staged[s, rows]))
+    for s, n in keys:
+        if n:
+            ordered.append(Group(n, staged[s, n]))
         else:
             ordered += singles[s]
     outside = {origin(v, made) for v in outside} | set(outside)

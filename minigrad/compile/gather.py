@@ -12,10 +12,49 @@ from typing import Any
 
 import numpy as np
 
-from ..rules.indexing import _gather, getitem
+from ..primitive import Primitive
+from ..rules.indexing import _gather, add_rows
 from ..rules.shape import _swapaxes
 from ..tape import Node, Variable
 from ..tensor import Tensor
+from .kernel_cache import load_module
+from .run import choose_kernels
+
+# Adding up fewer entries than this is not worth loading a kernel for.
+LEAST_ENTRIES = 50_000
+
+ADD_ROWS = '''\
+"""Generated."""
+from numba import njit, types
+
+KINDS = [types.void(types.Array(kind, 2, "C"), types.Array(types.intp, 1, "C", readonly=True),
+                    types.Array(kind, 2, "C", readonly=True)) for kind in (types.float32, types.float64)]
+
+
+@njit(KINDS, cache=CACHE, nogil=True, boundscheck=False)
+def add_rows(target, rows, values):
+    for i in range(rows.shape[0]):
+        row = rows[i]
+        for k in range(values.shape[1]):
+            target[row, k] += values[i, k]
+'''
+
+
+def _scatter_rows(g: Any, *, index: Any, shape: tuple[int, ...]) -> Any:
+    """Zeros of `shape` to whose rows those of `g` are added."""
+    out = np.zeros(shape, g.dtype)
+    if g.size >= LEAST_ENTRIES and g.dtype in (np.float32, np.float64) and choose_kernels() \
+            and index.min() >= -len(out) and index.max() < len(out):
+        rows = np.ascontiguousarray(index, np.intp).reshape(-1)
+        load_module(ADD_ROWS).add_rows(out, rows, np.ascontiguousarray(g).reshape(len(rows), -1))
+    else:
+        add_rows(out, index, g)
+    return out
+
+
+_GATHER: Primitive = Primitive("getitem", lambda x, *, index: x[index],
+                    [lambda g, y, x, *, index: _SCATTER(g, index=index, shape=x.shape)])
+_SCATTER: Primitive = Primitive("scatter", _scatter_rows, [lambda g, y, x, *, index, shape: _GATHER(g, index=index)])
 
 
 def rows_first(f: Callable[[Any], Any], x: Any) -> Any:
@@ -24,7 +63,7 @@ def rows_first(f: Callable[[Any], Any], x: Any) -> Any:
     If `x` was gathered from the rows of a table with fewer rows, f is applied to the table and the result gathered.
     """
     found = table_of(x)
-    return f(x) if found is None else getitem(f(found[0]), found[1])
+    return f(x) if found is None else _GATHER(f(found[0]), index=found[1])
 
 
 def table_of(x: Any) -> tuple[Tensor, Any] | None:

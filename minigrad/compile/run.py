@@ -291,6 +291,11 @@ def choose(length: int, state: Any) -> str:
     return "numba" if work >= LEAST_WORK and numba_is_there() else "numpy"
 
 
+def choose_kernels() -> bool:
+    """Whether kernels are used outside of scans."""
+    return os.environ.get("MINIGRAD_BACKEND") != "numpy" and numba_is_there()
+
+
 @cache
 def numba_is_there() -> bool:
     """Whether numba can be imported."""
