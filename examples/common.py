@@ -1,52 +1,83 @@
-"""What the examples share: their arguments, and how a figure gets into a file."""
+"""What the examples share: their arguments, where figures go, and plots that may be missing."""
 
 from __future__ import annotations
 
 import argparse
+import atexit
+import os
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-MISSING = "matplotlib is not installed (pip install 'minigrad-rnn[plot]')"
+# Colours that stay apart in colour blindness (Okabe & Ito 2008), in the order in which curves use them.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+
+STYLE = {"svg.fonttype": "none", "svg.hashsalt": "minigrad", "font.family": "sans-serif", "font.size": 10,
+         "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.color": "#E6E6E6",
+         "axes.axisbelow": True, "legend.frameon": False}
 
 
-def arguments(doc: str | None, data: str | None = None) -> argparse.Namespace:
-    """The command line that all examples have: --full, --out, --seed and, where `data` says what it is, --data.
+def arguments(doc: str | None, *, data: str | None = None, seed: int = 0) -> argparse.Namespace:
+    """The command line of an example: --full, --out, --seed and, where `data` says what it is, --data.
 
-    `out` is a folder that exists.
+    Without --full nothing is compiled to machine code, since that takes longer than a quick run. At the end of the
+    program the time it took is printed.
     """
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--full", action="store_true", help="the real experiment, not a quick look at it")
-    parser.add_argument("--out", type=Path, default=Path("figures"), metavar="DIR",
-                        help="where figures go (%(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="of all random numbers (%(default)s)")
+    parser.add_argument("--full", action="store_true", help="the real experiment, not the quick form")
+    parser.add_argument("--out", type=Path, default=Path("figures"), metavar="DIR", help="where figures go (figures/)")
+    parser.add_argument("--seed", type=int, default=seed, help=f"of all random numbers ({seed})")
     if data is not None:
-        parser.add_argument("--data", type=Path, metavar="PATH", help=data)
-    found = parser.parse_args()
-    found.out.mkdir(parents=True, exist_ok=True)
-    return found
+        parser.add_argument("--data", metavar="PATH", help=data)
+    a = parser.parse_args()
+    if not a.full:
+        os.environ.setdefault("MINIGRAD_BACKEND", "numpy")
+    if hasattr(sys.stdout, "reconfigure"):  # letters of formulas, also where the terminal's encoding lacks them
+        sys.stdout.reconfigure(encoding="utf-8", line_buffering=True)
+    a.out.mkdir(parents=True, exist_ok=True)
+    start = time.perf_counter()
+    atexit.register(lambda: print(f"\nseed {a.seed}, {time.perf_counter() - start:.1f} s "
+                                  f"(CPU {time.process_time():.1f} s)"))
+    return a
 
 
-def plot(path: Path, draw: Callable[[Any], None], rows: int = 1, columns: int = 1, size: tuple[float, float] = (7, 4),
-         **subplots: Any) -> None:
-    """Write what `draw` puts on one or several axes to a file; without matplotlib, say so and go on."""
+def title(text: str) -> None:
+    """Print a heading."""
+    print(f"\n{text}\n{'-' * len(text)}")
+
+
+def save(out: Path, name: str, content: Any) -> None:
+    """Write a diagram, or text, into the folder of figures, and say so."""
+    path = out / name
+    if isinstance(content, str):
+        path.write_text(content, encoding="utf-8")
+    else:
+        content.save(path)
+    print(f"figure: {path}")
+
+
+def plot(out: Path, name: str, draw: Callable[..., Any], rows: int = 1, columns: int = 1,
+         size: tuple[float, float] = (7.0, 4.0), **options: Any) -> None:
+    """Make a figure of rows × columns axes, let `draw(*axes)` draw into them, save it as SVG, and say so.
+
+    Without matplotlib there is only a line that says how to get it. Options go to `Figure.subplots`.
+    """
     try:
         from matplotlib import rc_context
         from matplotlib.figure import Figure  # no pyplot: there is no window and no global state
     except ImportError:
-        print(f"no figure {path}: {MISSING}")
+        print(f"no {name}: plots need matplotlib, pip install 'minigrad-rnn[plot]'")
         return
-    figure = Figure(figsize=size, layout="constrained")
-    draw(figure.subplots(rows, columns, **subplots))
-    with rc_context({"svg.hashsalt": path.name}):  # the same figure is the same file
-        figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None, dpi=100)
-    print(f"figure: {path}")
+    with rc_context({**STYLE, "axes.prop_cycle": _cycle()}):
+        figure = Figure(figsize=size, layout="constrained")
+        draw(*figure.subplots(rows, columns, squeeze=False, **options).ravel())
+        figure.savefig(out / name, metadata={"Date": None, "Creator": None})
+    print(f"figure: {out / name}")
 
 
-def tidy(ax: Any, xlabel: str = "", ylabel: str = "", title: str = "") -> None:
-    """Labels, no frame, light lines for the eye, and a legend where something is labelled."""
-    ax.set(xlabel=xlabel, ylabel=ylabel, title=title)
-    ax.spines[["top", "right"]].set_visible(False)
-    ax.grid(axis="y", color="#e6e6e6")
-    if ax.get_legend_handles_labels()[0]:
-        ax.legend(frameon=False)
+def _cycle() -> Any:
+    from matplotlib import cycler
+
+    return cycler(color=COLOURS)
