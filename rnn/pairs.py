@@ -1,14 +1,16 @@
 """Pairs of a question and its answer, as fixed-width character ids: what a sequence-to-sequence model learns
 from.
 
-    pairs = read_pairs("addition.txt")                   # lines `16+75  _91  `; or made: addition(50_000,
-    rng=0) data = Pairs.from_text(pairs)
+    pairs = read_pairs("addition.txt")         # lines `16+75  _91  `; or made: addition(50_000, rng=0)
+    data = Pairs.from_text(pairs)
     train, test = data.split(0.9, rng=0)
-    for questions, answers in itertools.islice(PairBatches(train, 128, rng=1), len(train) // 128): ...
+    batches = PairBatches(train, 128, rng=1)
+    for batch in itertools.islice(batches, len(batches)): ...      # batch.questions, batch.answers
 """
 
 from __future__ import annotations
 
+import datetime
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,6 +23,11 @@ from .text import Ids, TextError, Vocabulary
 
 PAD = " "  # fills what is shorter than the longest, and so ends an answer
 START = "_"  # stands between question and answer in a file, and is the first symbol of every answer
+
+MONTHS = ("January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November",
+          "December")
+WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+FIRST_DAY = datetime.date(1970, 1, 1)
 
 Rng = np.random.Generator | int | None
 
@@ -62,6 +69,31 @@ def addition(number: int, digits: int = 3, rng: Rng = None) -> list[tuple[str, s
         limits = 10 ** rng.integers(1, digits + 1, (number, 2))
         found |= dict.fromkeys((int(a), int(b)) for a, b in rng.integers(0, limits))
     return [(f"{a}+{b}", str(a + b)) for a, b in list(found)[:number]]
+
+
+def dates(number: int, rng: Rng = None) -> list[tuple[str, str]]:
+    """Different ways to write a date from 1970 to 2017, such as ("march 7, 1995", "1995-03-07").
+
+    A quarter each: 3/7/95; Mar 7, 1995; March 7, 1995; Tuesday, March 7, 1995. Half of the words are capitalised, and a
+    quarter each in small and in capital letters.
+
+    Raises:
+        ValueError: there are not so many.
+    """
+    days = (datetime.date(2018, 1, 1) - FIRST_DAY).days
+    if not 0 < number <= 4 * days:
+        raise ValueError(f"up to {4 * days} dates are drawn, not {number!r}.")
+    rng = np.random.default_rng(rng)
+    found: dict[tuple[str, str], None] = {}
+    while len(found) < number:
+        for day, form, case in rng.integers(0, (days, 4, 4), (number, 3)).tolist():
+            d = FIRST_DAY + datetime.timedelta(day)
+            month = MONTHS[d.month - 1]
+            written = (f"{d.month}/{d.day}/{d.year % 100:02}", f"{month[:3]} {d.day}, {d.year}",
+                       f"{month} {d.day}, {d.year}", f"{WEEKDAYS[d.weekday()]}, {month} {d.day}, {d.year}")[form]
+            cased = (written, written, written.lower(), written.upper())[case]
+            found[cased, d.isoformat()] = None
+    return list(found)[:number]
 
 
 @dataclass(frozen=True, eq=False)

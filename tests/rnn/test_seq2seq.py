@@ -3,6 +3,9 @@ learns."""
 
 from __future__ import annotations
 
+import collections
+import contextlib
+import datetime
 import itertools
 
 import numpy as np
@@ -11,7 +14,7 @@ import pytest
 import minigrad as mg
 import rnn
 from rnn.attention import KINDS, Attention
-from rnn.pairs import PairBatches, Pairs, addition, read_pairs
+from rnn.pairs import PairBatches, Pairs, addition, dates, read_pairs
 from rnn.seq2seq import Decoder, Encoder, Seq2Seq
 from rnn.text import TextError
 
@@ -307,6 +310,28 @@ def test_addition_is_right_and_has_all_lengths():
     assert len(addition(50, digits=1, rng=0)) == 50
     with pytest.raises(ValueError, match="up to 50"):
         addition(51, digits=1)
+
+
+def test_dates_are_right_and_written_in_every_way():
+    pairs = dates(3000, rng=0)
+    assert len(set(pairs)) == 3000 and dates(3000, rng=0) == pairs
+    readings = ("%m/%d/%y", "%b %d, %Y", "%B %d, %Y", "%A, %B %d, %Y")
+    seen = collections.Counter()
+    for question, answer in pairs:
+        found = []
+        for reading in readings:
+            with contextlib.suppress(ValueError):
+                found.append((reading, datetime.datetime.strptime(question, reading).date()))
+        assert {day.isoformat() for _, day in found} == {answer}
+        if question.count(",") == 2:
+            weekday = datetime.date.fromisoformat(answer).strftime("%A")
+            assert question.partition(",")[0].lower() == weekday.lower()
+        seen[found[0][0], question.upper() == question, question.lower() == question] += 1
+    assert len(seen) == 10  # three cases of words, one of numbers
+    assert {a[:4] for _, a in pairs} == {str(year) for year in range(1970, 2018)}
+    assert abs(seen["%m/%d/%y", True, True] / 3000 - 0.25) < 0.03
+    with pytest.raises(ValueError, match="up to 70128"):
+        dates(10**6)
 
 
 def test_batches_cover_an_epoch_and_go_on_where_they_were():
