@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import atexit
+import html
 import os
+import re
 import sys
 import time
 from collections.abc import Callable
@@ -81,3 +83,27 @@ def _cycle() -> Any:
     from matplotlib import cycler
 
     return cycler(color=COLOURS)
+
+
+def side_by_side(diagrams: dict[str, Any], columns: int, background: str = "#FFFFFF") -> str:
+    """Diagrams in one SVG, as text: a grid with a caption above each. Their ids are prefixed, so none collide."""
+    def size(svg: str) -> tuple[float, float]:
+        found = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', svg)
+        assert found is not None
+        return float(found[1]), float(found[2])
+
+    pictures = [(caption, d.svg, *size(d.svg)) for caption, d in diagrams.items()]
+    rows = [pictures[k:k + columns] for k in range(0, len(pictures), columns)]
+    widths = [max(row[c][2] for row in rows if c < len(row)) for c in range(columns)]
+    parts, y = [], 0.0
+    for row in rows:
+        height = max(picture[3] for picture in row)
+        for c, (caption, svg, w, h) in enumerate(row):
+            x = sum(widths[:c]) + (widths[c] - w) / 2
+            parts += [f'<text x="{x + w / 2:.1f}" y="{y + 20:.1f}" font-weight="bold">{html.escape(caption)}</text>',
+                      svg.replace("<svg ", f'<svg x="{x:.1f}" y="{y + 24 + (height - h) / 2:.1f}" '
+                                           f'width="{w:.1f}" height="{h:.1f}" ', 1)]
+        y += height + 32
+    return (f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {sum(widths):.1f} {y:.1f}" role="img" '
+            'font-family="Helvetica" font-size="14" text-anchor="middle">\n'
+            f'<rect width="100%" height="100%" fill="{background}"/>\n' + "\n".join(parts) + "\n</svg>\n")
