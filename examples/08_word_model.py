@@ -76,7 +76,7 @@ for number, (name, settings) in enumerate(STEPS.items(), 1):
         took, train = time.perf_counter() - start, float(np.exp(np.mean(losses[-20:])))  # of the last 20 windows
         curve.append([train, evaluate(trainer.model, valid, 10, 35).perplexity, took])
         known = f" (published: {PUBLISHED['train'][epoch]})" if options.data and number == 1 else ""
-        print(f"epoch {epoch}: perplexity {train:.1f} at the end of the epoch{known}, {curve[-1][1]:.1f} in validation, "
+        print(f"epoch {epoch}: perplexity {train:.1f} at the end{known}, {curve[-1][1]:.1f} in validation, "
               f"{took:.1f} s", flush=True)
         if options.full:
             mg.save(path, {"trainer": trainer.state_dict(), "curve": curve})
