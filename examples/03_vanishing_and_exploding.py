@@ -100,8 +100,8 @@ def main():
     with np.errstate(all="ignore"):
         clipped, free = descend(1.0, steps, gain, a.seed), descend(np.inf, steps, gain, a.seed)
     for name, (losses, gs) in (("clipped", clipped), ("not clipped", free)):
-        print(f"  {name:12} steps {len(gs):4}   worst loss {max(losses):8.2g}   mean of the last 50 {np.mean(losses[-50:]):8.2g}"
-              f"   largest gradient {max(gs):8.2g}")
+        print(f"  {name:12} steps {len(gs):4}   worst loss {max(losses):8.2g}   mean of the last 50 "
+              f"{np.mean(losses[-50:]):8.2g}   largest gradient {max(gs):8.2g}")
 
     common.title("To look at")
 
