@@ -19,6 +19,7 @@ from .checkpoint import load, save
 from .draw import draw
 from .primitive import TABLE, Primitive, constant, implements, primitive, rule
 from .probe import record_gradients
+from .recording import no_grad, scope
 from .rules.convolution import avg_pool2d, conv2d, max_pool2d
 from .rules.elementwise import clip_gradient, gelu, relu, sigmoid, softplus, stop_gradient
 from .rules.indexing import embedding, getitem, one_hot
@@ -35,7 +36,7 @@ from .rules.softmax import (
     softmax,
 )
 from .scan import compiled, scan
-from .tape import GraphError, Node, Tape, no_grad, scope
+from .tape import GraphError, Node, Tape
 from .tensor import Tensor, apply, connect_operators, grad, name, tape, tensor
 
 _ = _rules

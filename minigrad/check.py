@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .primitive import Primitive
-from .tape import LOCAL, Node, describe, watching
+from .recording import LOCAL, watching
+from .tape import Node, describe
 from .tensor import Tensor, grad, tensor
 
 Array = NDArray[Any]

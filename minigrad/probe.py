@@ -18,7 +18,8 @@ from weakref import ReferenceType, ref
 import numpy as np
 
 from .primitive import Primitive
-from .tape import Node, Variable, watching
+from .recording import watching
+from .tape import Node, Variable
 
 
 def _norm(g: Any) -> float:
@@ -53,7 +54,7 @@ class Gradients:
     def watch(
         self, phase: str, primitive: Primitive, node: Node | None, arguments: Sequence[Any], g: Any
     ) -> None:
-        """See a cotangent pass; a watcher for `minigrad.tape.watching`."""
+        """See a cotangent pass; a watcher for `minigrad.recording.watching`."""
         if phase != "backward" or node is None:
             return
         if primitive.outputs:

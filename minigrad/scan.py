@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .tape import LOCAL, Untraceable, scope
+from .recording import LOCAL, Untraceable, scope
 from .tree import tree_leaves, tree_map
 
 Step = Callable[[Any, Any], tuple[Any, Any]]

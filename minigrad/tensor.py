@@ -15,22 +15,10 @@ from typing import Any, NoReturn, TypeVar, cast
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .backward import backpropagate
 from .primitive import TABLE, Primitive, connect
-from .tape import (
-    LOCAL,
-    GraphError,
-    Node,
-    Origin,
-    Output,
-    Tape,
-    Untraceable,
-    Variable,
-    backpropagate,
-    describe,
-    next_number,
-    no_grad,
-    recording,
-)
+from .recording import LOCAL, Untraceable, no_grad, recording
+from .tape import GraphError, Node, Origin, Output, Tape, Variable, describe, next_number
 
 Array = NDArray[Any]
 NO_METADATA: dict[str, Any] = {}

@@ -20,7 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minigrad.primitive import Primitive
-from minigrad.tape import Node, Scope, watching
+from minigrad.recording import Scope, watching
+from minigrad.tape import Node
 
 Array = NDArray[Any]
 
@@ -42,7 +43,7 @@ class GradientProbe(Mapping[str, dict[str, Array]]):
 
     def watch(self, phase: str, primitive: Primitive, node: Node | None, arguments: Sequence[Any],
               g: Any) -> None:
-        """See an operation or a cotangent; for `minigrad.tape.watching`."""
+        """See an operation or a cotangent; for `minigrad.recording.watching`."""
         if node is None or node.scope is None or node.scope.step is None or node.scope.parent is None:
             return
         run, step, name = node.scope.parent, node.scope.step, node.name

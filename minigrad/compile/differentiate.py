@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from ..tape import Output, Untraceable, recording, watching
+from ..recording import Untraceable, recording, watching
+from ..tape import Output
 from ..tensor import Tensor, apply, grad
 from .program import Instruction, Program, Value, replay, signature
 from .trace import Tracer, placeholder, same, tracing

@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..primitive import Primitive
-from ..tape import LOCAL, Node, Output, Untraceable, next_number, scope
+from ..recording import LOCAL, Untraceable, scope
+from ..tape import Node, Output, next_number
 from ..tensor import Tensor, apply, grad, handle
 from ..tree import tree_leaves, tree_map
 from .differentiate import differentiate

@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..primitive import Primitive
-from ..tape import LOCAL, Node, Output, Scope, Untraceable, Variable, recording, scope, watching
+from ..recording import LOCAL, Scope, Untraceable, recording, scope, watching
+from ..tape import Node, Output, Variable
 from ..tensor import Tensor, handle
 from ..tree import tree_leaves, tree_map
 from .program import Instruction, Program, Value, frozen
@@ -73,7 +74,7 @@ class Tracer:
         self._alive: list[Any] = list(placeholders)  # so that no id is given to another object
 
     def watch(self, phase: str, primitive: Primitive, node: Node | None, values: Sequence[Any], _: Any) -> None:
-        """See an operation; for `minigrad.tape.watching`."""
+        """See an operation; for `minigrad.recording.watching`."""
         if phase != "forward" or node is None:
             return
         number = self.number

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from ..primitive import Primitive
-from ..tape import GraphError, Node, Output, Variable, watching
+from ..recording import watching
+from ..tape import GraphError, Node, Output, Variable
 from ..tensor import Tensor, grad, tape, tensor
 from .flow import connect, port, spread, straight
 from .graph import Graph, Item, fold, graph_of

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 
-from ..tape import Scope
+from ..recording import Scope
 from .flow import RAIL_STEP, Tap, connect, port, rails, spread, straight
 from .graph import Graph, Item, box_kind, box_lines, full_kind, tooltip
 from .labels import clean

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 
-from ..tape import Scope
+from ..recording import Scope
 from .flow import RAIL_STEP
 from .graph import Item
 from .layered import Layout, arrange, assign_layers

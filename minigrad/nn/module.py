@@ -21,7 +21,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from ..tape import scope
+from ..recording import scope
 from ..tensor import Tensor, make
 
 Array = NDArray[Any]

@@ -14,8 +14,10 @@ ROOT = Path(__file__).parents[2]
 #: From the bottom up. A module may import from its own rank and below.
 RANKS: list[set[str]] = [
     {"minigrad.primitive", "minigrad.tree", "minigrad.environment"},
+    {"minigrad.recording"},
     {"minigrad.accumulate"},
     {"minigrad.tape"},
+    {"minigrad.backward"},
     {"minigrad.tensor"},
     {"minigrad.rules"},
     {"minigrad.scan", "minigrad.nn", "minigrad.optim", "minigrad.check", "minigrad.checkpoint",
@@ -25,7 +27,8 @@ RANKS: list[set[str]] = [
     {"rnn"},
     {"examples", "benchmarks"},
 ]
-ENGINE = {"minigrad.primitive", "minigrad.accumulate", "minigrad.tape", "minigrad.tensor", "minigrad.rules"}
+ENGINE = {"minigrad.primitive", "minigrad.recording", "minigrad.accumulate", "minigrad.tape", "minigrad.backward",
+          "minigrad.tensor", "minigrad.rules"}
 FOLDERS = ("minigrad", "rnn", "examples", "benchmarks")
 FILES = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
 

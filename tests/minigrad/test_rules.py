@@ -13,7 +13,7 @@ from samples import DECLARED, SAMPLES, Sample, generator
 
 import minigrad as mg
 from minigrad.primitive import TABLE, Primitive
-from minigrad.tape import watching
+from minigrad.recording import watching
 
 every_sample = pytest.mark.parametrize("sample", SAMPLES, ids=lambda s: s.id)
 

@@ -407,7 +407,7 @@ def test_watchers_see_every_step():
 
 
 def test_nothing_is_left_behind():
-    from minigrad.tape import LOCAL
+    from minigrad.recording import LOCAL
 
     with pytest.warns(NotCompiled):
         mg.scan(branches, mg.tensor(normal(4)), mg.tensor(normal(8, 4)), compiled=True)

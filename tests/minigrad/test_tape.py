@@ -21,8 +21,9 @@ from numpy.testing import assert_allclose, assert_array_equal
 import minigrad as mg
 from minigrad import accumulate
 from minigrad.primitive import PRIMITIVES, primitive
+from minigrad.recording import LOCAL, watching
 from minigrad.rules import indexing
-from minigrad.tape import LOCAL, describe, watching
+from minigrad.tape import describe
 
 
 def leaf(*shape: int, name: str | None = None, dtype: Any = np.float64) -> mg.Tensor:
