@@ -56,7 +56,7 @@ def scan(step: Step, state: Any, inputs: Any, reverse: bool = False, compiled: C
         compiled = here.compiled
     if compiled not in (True, False, "auto", "numpy", "numba"):
         raise ValueError(f"compiled is True, False or 'auto', not {compiled!r}.")
-    if will_compile(compiled, length):
+    if compiled and not here.tracing and not (compiled == "auto" and length < LEAST_STEPS):
         from .compile import run  # not needed by those who never compile
 
         if here.watchers:
@@ -74,14 +74,6 @@ def scan(step: Step, state: Any, inputs: Any, reverse: bool = False, compiled: C
         with scope(f"t = {t + 1}", step=t + 1):
             state, outputs[t] = step(state, x)
     return state, tree_map(lambda *ys: np.stack(ys), *outputs)
-
-
-def will_compile(compiled: Compiled, length: int) -> bool:
-    """Whether `scan` will try to compile a loop of so many steps."""
-    here = LOCAL.state
-    if compiled is None:
-        compiled = here.compiled
-    return bool(compiled) and not here.tracing and not (compiled == "auto" and length < LEAST_STEPS)
 
 
 class compiled:

@@ -12,7 +12,6 @@ import minigrad as mg
 from minigrad import Tensor
 from minigrad.compile.gather import rows_first
 from minigrad.nn import Module, Parameter
-from minigrad.scan import will_compile
 from minigrad.tree import tree_leaves, tree_map
 
 from .cells import NO_TAPS, Cell, GRUCell, JordanCell, LSTMCell, RandomSource, RNNCell, Taps
@@ -38,10 +37,7 @@ def run(cell: Cell, x: Tensor, state: Any, reverse: bool = False, valid: Tensor 
         (outputs (time, batch, H), final state).
     """
     U = cell.weights(taps)
-    if taps is NO_TAPS and will_compile(compiled, len(x)):
-        a = rows_first(cell.project, x)
-    else:
-        a = cell.project(x, taps)
+    a = rows_first(cell.project, x) if taps is NO_TAPS else cell.project(x, taps)
 
     def step(state: Any, a: Tensor) -> tuple[Any, Tensor]:
         y, new = cell.step(a, state, U, taps)
