@@ -22,6 +22,7 @@ from .labels import clean, norm, number, shape_text
 from .layered import arrange
 from .model import Box, Cluster, Edge, Picture, Point
 from .ops import BETWEEN, item_box
+from .shorten import whole
 
 MOST = 150
 FORMULA = 34
@@ -48,7 +49,7 @@ class _Record:
                 "the backward view computes the gradients again, and this graph was already freed. "
                 "Draw before loss.backward(), or write loss.backward(retain_graph=True)."
             )
-        self.graph: Graph = graph_of(recorded)
+        self.graph: Graph = graph_of(whole(recorded))
         self.cotangent: dict[tuple[int, int], Tensor] = {}
         self.leaf: dict[int, Tensor] = {}
 

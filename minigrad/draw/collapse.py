@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Hashable
 from dataclasses import dataclass, field
 
-from ..tape import Scope
+from ..recording import Scope
 from .flow import connect, port, spread, straight
 from .graph import Item, box_kind, box_lines, full_kind, tooltip
 from .labels import clean, number, shape_text, subscript, text_width
@@ -241,10 +241,10 @@ def _group_box(found: Analysis, group: Group) -> Box:
         ]
         lines = (
             cell_title(run, run.pattern),
-            f"{per} ops per step, {len(items)} in all",
+            f"{per} ops per step, {len(items) + per * run.gap[1]} in all",
             *([f"carries {', '.join(shapes)}"] if shapes else []),
         )
-        return Box("named", lines, f"{run.title}: {run.steps} steps")
+        return Box("named", lines, f"{run.title}: {run.length} steps")
     if isinstance(key, tuple) and key and key[0] == "parameters":
         words = [f"{clean(i.name, 24) or 'parameter'} {shape_text(i.shape)}" for i in items]
         lines = tuple("  ".join(words[i : i + 2]) for i in range(0, min(len(words), 6), 2))
@@ -314,15 +314,17 @@ def _each_box(found: Analysis, group: Group, run: Run) -> Box:
             kind,
             (
                 f"{name}{subscript(low)} … {name}{subscript(high)}",
-                f"{len(group.items)} × {shape_text(first.shape)}",
+                f"{len(group.items) + run.gap[1]} × {shape_text(first.shape)}",
             ),
             "one for each step",
         )
     label = key[2] if isinstance(key, tuple) and len(key) == 4 else first.name or first.symbol
     if isinstance(key, tuple) and len(key) == 3 and first.name:
         label = f"{first.name}ₜ = {first.symbol}"
-    times = {found.place[item] for item in ops}
-    return Box("named", (clean(str(label)), f"× {len(times)}"), f"{len(ops)} operations in {len(times)} steps")
+    steps = len({found.place[item] for item in ops})
+    every = len(ops) // steps * (steps + run.gap[1])
+    steps += run.gap[1]
+    return Box("named", (clean(str(label)), f"× {steps}"), f"{every} operations in {steps} steps")
 
 
 def _room(found: Analysis, group: Group) -> tuple[float, float]:
@@ -336,7 +338,7 @@ def _room(found: Analysis, group: Group) -> tuple[float, float]:
 
 def _loop_words(found: Analysis, run: Run) -> list[str]:
     states = ", ".join(f"{clean(s.name, 20) or 'state'}ₜ" for s in run.states)
-    words = [f"{states} → t + 1   (× {run.steps - 1})"]
+    words = [f"{states} → t + 1   (× {run.length - 1})"]
     for state in run.states:
         series = [
             item for body in run.bodies[:-1] if (item := body[state.source]) is not None and item.grad is not None
@@ -367,7 +369,7 @@ def _loop(found: Analysis, picture: Picture, group: Group, size: tuple[float, fl
             edge.path[-2] = (edge.path[-2][0], edge.path[-2][1] + dy)
     picture.clusters.append(
         Cluster(
-            f"{run.title or 'loop'} × {run.steps} time steps",
+            f"{run.title or 'loop'} × {run.length} time steps",
             left,
             top,
             right,

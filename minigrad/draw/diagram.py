@@ -27,6 +27,7 @@ from .ops import draw_ops
 from .palette import THEMES
 from .render import render
 from .runs import Analysis, analyse
+from .shorten import Reading, shorten, whole
 from .svg import svg
 from .unrolled import CannotUnroll, draw_unrolled
 
@@ -36,6 +37,9 @@ VIEWS = ("ops", "unrolled", "rolled", "modules", "backward")
 # Above these numbers of values a view gives way to a coarser one.
 OPS_MOST = 1500
 UNROLLED_MOST = 3000
+
+# Of a long loop, so many steps at either end are looked at.
+KEEP = 8
 
 
 class Diagram:
@@ -183,15 +187,24 @@ def _draw(
     fold: bool,
     legend: bool,
 ) -> Diagram:
-    graph = graph_of(tape(wanted), record)
-    if not fold:
-        for item in graph.items:
-            item.foldable = False
-    found = analyse(graph)
+    recorded = tape(wanted)
+    # the coarse views count everything; the others need only the ends of a long loop
+    reading = shorten(recorded, max(steps, KEEP)) if view in (None, "unrolled", "rolled") else whole(recorded)
+    found = _analysis(reading, record, fold)
+    if reading.cuts and (found.failed or not found.runs):
+        found = _analysis(whole(recorded), record, fold)
     picture, view, notes = _choose(wanted, found, view, title, steps, depth)
     picture.notes += notes
     picture.description = describe(found, picture, view)
     return Diagram(finish(picture, legend), view, lambda: listing(found, title or ""), theme)
+
+
+def _analysis(reading: Reading, record: Gradients | None, fold: bool) -> Analysis:
+    graph = graph_of(reading, record)
+    if not fold:
+        for item in graph.items:
+            item.foldable = False
+    return analyse(graph, reading, record)
 
 
 @contextmanager
@@ -274,7 +287,7 @@ def describe(found: Analysis, picture: Picture, view: str) -> str:
     parts = []
     if view in ("unrolled", "rolled"):
         for run in found.runs:
-            how = f"unrolled over {run.steps} steps" if view == "unrolled" else f"looped over {run.steps} steps"
+            how = f"unrolled over {run.length} steps" if view == "unrolled" else f"looped over {run.length} steps"
             parts.append(f"{run.title or 'a loop'} {how}" + (", backwards in time" if run.reverse else ""))
     else:
         parts.append(

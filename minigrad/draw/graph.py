@@ -14,8 +14,10 @@ from typing import Any
 import numpy as np
 
 from ..probe import Gradients
-from ..tape import Node, Output, Scope, Tape, Variable
+from ..recording import Scope
+from ..tape import Node, Output, Variable
 from .labels import CIRCLES, SYMBOLS, clean, norm, number, shape_text
+from .shorten import Reading
 
 FOLDABLE = frozenset(
     {"reshape", "transpose", "swapaxes", "moveaxis", "broadcast_to", "cast", "split", "unstack", "positive"}
@@ -80,7 +82,7 @@ class Graph:
         return uses
 
 
-def graph_of(tape: Tape, gradients: Gradients | None = None) -> Graph:
+def graph_of(tape: Reading, gradients: Gradients | None = None) -> Graph:
     """The items of a tape."""
     items: list[Item] = []
     made: dict[Any, Item] = {}
@@ -136,7 +138,7 @@ def graph_of(tape: Tape, gradients: Gradients | None = None) -> Graph:
     for node in tape.nodes:
         inputs: list[Item] = []
         texts: list[tuple[int, str]] = []
-        for k, source in enumerate(node.inputs):
+        for k, source in enumerate(tape.inputs(node)):
             if isinstance(source, Output):
                 inputs.append(made[source.node, source.slot])
             elif isinstance(source, Node):
@@ -206,7 +208,7 @@ def graph_of(tape: Tape, gradients: Gradients | None = None) -> Graph:
         item.output, item.foldable = True, False
         outputs.append(item)
     floats = {item.dtype for item in items if item.dtype.startswith("float")}
-    return Graph(items, outputs, len(tape.nodes), len(floats) > 1)
+    return Graph(items, outputs, tape.operations, len(floats) > 1)
 
 
 def fold(graph: Graph, keep: Callable[[Item], bool] = lambda item: False) -> Graph:

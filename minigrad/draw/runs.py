@@ -12,9 +12,10 @@ from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..tape import Scope
+from ..recording import Scope
 from .graph import Graph, Item, fold
 from .labels import clean, subscript
+from .shorten import Reading
 
 Key = Hashable
 SLICES = frozenset({"getitem", "unstack", "split"})
@@ -22,12 +23,17 @@ SLICES = frozenset({"getitem", "unstack", "split"})
 
 @dataclass(slots=True, eq=False)
 class State:
-    """A carried value: made at position `source` of a step, used by `uses` (position, argument) of the
-    next."""
+    """A carried value: made at position `source` of a step, used by `uses` (position, argument) of the next.
+
+    Attributes:
+        name: what it is called.
+        missing: norms of its gradient in the steps that were taken out of a long loop.
+    """
 
     source: int
     uses: list[tuple[int, int]]
     name: str
+    missing: list[float | None] = field(default_factory=list)
 
 
 @dataclass(slots=True, eq=False)
@@ -43,6 +49,7 @@ class Run:
         states: what is carried.
         columns: for each step, everything drawn in its column: pattern positions and what hangs on them,
             by key.
+        gap: after which step (in order of execution) others were taken out, and how many.
     """
 
     index: int
@@ -54,11 +61,22 @@ class Run:
     pattern: int = 0
     states: list[State] = field(default_factory=list)
     columns: list[dict[Key, Item]] = field(default_factory=list)
+    gap: tuple[int, int] = (-1, 0)
 
     @property
     def steps(self) -> int:
-        """How many steps there are."""
+        """How many steps there are to look at."""
         return len(self.scopes)
+
+    @property
+    def length(self) -> int:
+        """How many steps there were, with those taken out."""
+        return len(self.scopes) + self.gap[1]
+
+    def grads(self, state: State) -> list[float | None]:
+        """Norms of the gradient of a state at every step, in the order of execution."""
+        known = [item.grad if (item := body[state.source]) is not None else None for body in self.bodies]
+        return [*known[: self.gap[0] + 1], *state.missing, *known[self.gap[0] + 1 :]]
 
 
 @dataclass(slots=True, eq=False)
@@ -84,8 +102,14 @@ class Analysis:
         return self.names.get(item, item.name)
 
 
-def analyse(graph: Graph) -> Analysis:
-    """Find the runs of an unfolded graph, fold it, and compare the steps."""
+def analyse(graph: Graph, reading: Reading | None = None, gradients: Gradients | None = None) -> Analysis:
+    """Find the runs of an unfolded graph, fold it, and compare the steps.
+
+    Args:
+        graph: the items.
+        reading: where they come from, if long loops were made short there.
+        gradients: norms for the states of the steps that were taken out.
+    """
     runs = _find_runs(graph)
     if not runs:
         found = Analysis(fold(graph), [])
@@ -122,6 +146,8 @@ def analyse(graph: Graph) -> Analysis:
         if reason:
             found.failed = f"{run.title}: {reason}"
             break
+        if reading is not None:
+            _fill_gap(run, reading, gradients)
     if not found.failed:
         _sum_chains(found)
         _columns(found)
@@ -321,6 +347,22 @@ def _compare(run: Run, found: Analysis) -> str:
                     state.uses.append(use)
     run.states = [states[p] for p in sorted(states)]
     return ""
+
+
+def _fill_gap(run: Run, reading: Reading, gradients: Gradients | None) -> None:
+    """What is known of the steps that were taken out of a run."""
+    for e, scope in enumerate(run.scopes):
+        cut = reading.cuts.get(scope)
+        if cut is None:
+            continue
+        run.gap = (e, cut.count)
+        for state in run.states:
+            last = run.bodies[e][state.source]
+            if last is not None and gradients is not None:
+                numbers = reading.missing(cut, last.number)
+                state.missing = [gradients.norms.get((n, last.slot)) for n in numbers]
+            else:
+                state.missing = [None] * cut.count
 
 
 def _fits(item: Item, usual: Item, e: int, run: Run, found: Analysis) -> bool:

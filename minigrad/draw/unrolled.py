@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import partial
 
-from ..tape import Scope
+from ..recording import Scope
 from .flow import RAIL_STEP, Tap, connect, port, rails, spread, straight
 from .graph import Item, box_kind, box_lines, full_kind, tooltip
 from .labels import clean, norm, number, shape_text, subscript, text_width
@@ -225,7 +225,7 @@ class _Unrolled:
         ratios: list[float] = []
         for run in self.found.runs:
             for state in run.states:
-                grads = [g for item in self._series(run, state) if (g := item.grad) is not None]
+                grads = [g for g in run.grads(state) if g is not None]
                 if not grads:
                     continue
                 last = next((g for g in reversed(grads) if g > 0 and g == g), 1.0)
@@ -236,9 +236,6 @@ class _Unrolled:
             wide = any(r < 1e-3 or r > 1e3 for r in finite)
             self.picture.heat_span = 6.0 if wide else 3.0
             self.picture.heat_title = "‖∂L/∂state‖ relative to the last step:"
-
-    def _series(self, run: Run, state: State) -> list[Item]:
-        return [item for body in run.bodies if (item := body[state.source]) is not None]
 
     def _level(self, state: State, grad: float | None) -> str:
         if grad is None or state not in self.reference:
@@ -431,12 +428,17 @@ class _Unrolled:
                     if shelf.bar:
                         box.x, box.w, box.h, box.shape = middle, self.right - self.left, BAR, ""
                         box.__post_init__()
-                        terms = f" of {len(item.inputs)} terms" if item.symbol == "Σ" else ""
+                        terms = f" of {self._terms(item)} terms" if item.symbol == "Σ" else ""
                         series = any(u.kind == "slice" for u in self.uses[item])
                         box.lines = (
                             f"{box.lines[0]}{terms} · {shape_text(item.shape)}"
                             + (" · a slice for each step" if series else ""),
                         )
+
+    def _terms(self, item: Item) -> int:
+        """How many terms a sum has, with those of the steps that were taken out."""
+        runs = {home[0] for source in item.inputs if (home := self.found.place.get(source)) is not None}
+        return len(item.inputs) + sum(run.gap[1] for run in runs)
 
     def _runs_of_single(self) -> list[tuple[int, int]]:
         spans, start = [], None
@@ -500,12 +502,13 @@ class _Unrolled:
     def _draw_elided(self, shelf: Shelf, column: Column) -> None:
         run, stamp = shelf.run, shelf.stamp
         assert run is not None and stamp is not None
-        hidden = sum(len(run.columns[e]) for e in column.hidden)
+        hidden = sum(len(run.columns[e]) for e in column.hidden) + run.gap[1] * len(run.columns[run.pattern])
+        count = len(column.hidden) + run.gap[1]
         times = sorted(run.times[e] for e in column.hidden)
         box = Box(
             "elided",
-            ("⋯", f"× {len(times)} steps", f"t = {times[0]} … {times[-1]}", f"{hidden} nodes", "not drawn"),
-            f"{len(times)} steps like the others, t = {times[0]} to {times[-1]}",
+            ("⋯", f"× {count} steps", f"t = {times[0]} … {times[-1]}", f"{hidden} nodes", "not drawn"),
+            f"{count} steps like the others, t = {times[0]} to {times[-1]}",
             w=ELIDED,
             h=stamp.cell_top - stamp.cell_bottom,
         )
@@ -994,19 +997,20 @@ class _Unrolled:
             )
             if state is None:
                 continue
-            order = sorted(range(run.steps), key=lambda e: run.times[e])
+            grads = run.grads(state)
+            if run.reverse:
+                grads.reverse()
+            first, last = min(run.times), max(run.times)
             levels, tips = [], []
-            for e in order:
-                item = run.bodies[e][state.source]
-                grad = item.grad if item is not None else None
+            for t, grad in enumerate(grads, first):
                 levels.append(self._level(state, grad) or "heat-none")
-                tips.append(f"t = {run.times[e]}: " + (norm(grad) if grad is not None else "no gradient"))
+                tips.append(f"t = {t}: " + (norm(grad) if grad is not None else "no gradient"))
             which = f"{run.title} · " if len(self.found.runs) > 1 else ""
             self.picture.strips.append(
                 Strip(
-                    f"{which}‖∂L/∂{clean(state.name or 'state', 20)}ₜ‖   t = {run.times[order[0]]}",
+                    f"{which}‖∂L/∂{clean(state.name or 'state', 20)}ₜ‖   t = {first}",
                     levels,
                     tips,
-                    f"t = {run.times[order[-1]]}",
+                    f"t = {last}",
                 )
             )
