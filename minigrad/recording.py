@@ -57,7 +57,7 @@ class State:
     """What one thread remembers while recording: whether to record, the scope, and who is watching.
 
     While `tracing`, operations without derivatives are recorded too, and values must not be read. `compiled` is how
-    scans run that do not say it themselves.
+    scans run that do not say it themselves; None if `mg.compiled` has not said anything.
     """
 
     __slots__ = ("compiled", "recording", "scope", "tracing", "watchers")
@@ -65,7 +65,7 @@ class State:
     def __init__(self) -> None:
         self.recording = True
         self.tracing = False
-        self.compiled: bool | str = False
+        self.compiled: bool | str | None = None
         self.scope: Scope | None = None
         self.watchers: tuple[Watcher, ...] = ()
 

@@ -33,7 +33,8 @@ def scan(step: Step, state: Any, inputs: Any, reverse: bool = False, compiled: C
         state: the initial state.
         inputs: a Tensor or a tree of Tensors, each with time as its first axis: (T, ...).
         reverse: go from the last step to the first; `outputs[t]` still belongs to `inputs[t]`.
-        compiled: True; False; "auto" to compile where it pays; None for what `mg.compiled` says, eagerly by default.
+        compiled: True; False; "auto" for what `mg.compiled` says, and without it to compile where it pays; None for
+            what `mg.compiled` says, and without it eagerly.
         checkpoint_every: of a compiled scan, keep the state of every so many steps only, and compute the
             rest again in backward: the same gradients, in memory of the order √T for about √T.
 
@@ -52,9 +53,9 @@ def scan(step: Step, state: Any, inputs: Any, reverse: bool = False, compiled: C
     if checkpoint_every is not None and checkpoint_every < 1:
         raise ValueError(f"checkpoint_every is a positive int, not {checkpoint_every!r}.")
     here = LOCAL.state
-    if compiled is None:
+    if here.compiled is not None and (compiled is None or compiled == "auto"):
         compiled = here.compiled
-    if compiled not in (True, False, "auto", "numpy", "numba"):
+    if compiled not in (None, True, False, "auto", "numpy", "numba"):
         raise ValueError(f"compiled is True, False or 'auto', not {compiled!r}.")
     if compiled and not here.tracing and not (compiled == "auto" and length < LEAST_STEPS):
         from .compile import run  # not needed by those who never compile
@@ -77,7 +78,7 @@ def scan(step: Step, state: Any, inputs: Any, reverse: bool = False, compiled: C
 
 
 class compiled:
-    """Context manager: scans that do not say how they run are compiled inside, or not with `mg.compiled(False)`.
+    """Context manager: scans, and layers left at "auto", are compiled inside, or not with `mg.compiled(False)`.
 
         with mg.compiled():
             h, ys = mg.scan(step, h0, xs)
@@ -89,7 +90,7 @@ class compiled:
         if on not in (True, False, "auto", "numpy", "numba"):
             raise ValueError(f"compiled is True, False or 'auto', not {on!r}.")
         self._how = on
-        self._before: list[bool | str] = []
+        self._before: list[bool | str | None] = []
 
     def __enter__(self) -> None:
         self._before.append(LOCAL.state.compiled)

@@ -406,6 +406,16 @@ def test_watchers_see_every_step():
     assert ys.node.primitive.name == "stack"
 
 
+def test_the_context_decides_where_auto_is_asked_for():
+    W, h0, xs = problem()
+    node = lambda: mg.scan(rnn_step(W), h0, xs, compiled="auto")[1].node.primitive.name
+    with mg.compiled(False):
+        assert node() == "stack"
+    with mg.compiled():
+        assert node() != "stack"
+        assert mg.scan(rnn_step(W), h0, xs, compiled=False)[1].node.primitive.name == "stack"
+
+
 def test_nothing_is_left_behind():
     from minigrad.recording import LOCAL
 
