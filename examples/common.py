@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import atexit
 import html
+import itertools
 import os
 import re
 import sys
@@ -107,3 +108,59 @@ def side_by_side(diagrams: dict[str, Any], columns: int, background: str = "#FFF
     return (f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {sum(widths):.1f} {y:.1f}" role="img" '
             'font-family="Helvetica" font-size="14" text-anchor="middle">\n'
             f'<rect width="100%" height="100%" fill="{background}"/>\n' + "\n".join(parts) + "\n</svg>\n")
+
+
+# ------------------------------------------------------------------------------------------------ coloured text
+
+BLUE, ORANGE = (59, 132, 191), (233, 124, 47)
+TERMINAL = (26, 32, 74, 152, 255, 223, 215, 208, 166)      # of the 256 colours: blue, white, orange
+
+
+def level(value: float) -> int:
+    """A value in -1 … 1 as one of nine levels, 4 in the middle."""
+    return round(4 + 4 * max(-1.0, min(1.0, float(value))))
+
+
+def rgb(k: int) -> str:
+    """The colour of a level: blue, white, orange."""
+    towards, part = (BLUE, (4 - k) / 4) if k < 4 else (ORANGE, (k - 4) / 4)
+    return "#" + "".join(f"{round(255 + part * (c - 255)):02x}" for c in towards)
+
+
+def coloured_terminal(text: str, values: Any) -> str:
+    """Text with a background per character, for terminals with 256 colours; plain where nobody would see it."""
+    if not sys.stdout.isatty() or os.environ.get("NO_COLOR"):
+        return text
+    return "".join(c if c == "\n" else f"\x1b[48;5;{TERMINAL[level(v)]};30m{c}\x1b[0m" for c, v in zip(text, values))
+
+
+def coloured_html(sections: dict[str, tuple[str, Any]]) -> str:
+    """A page: under each heading a text, with a background per character and the value as a tooltip."""
+    page = ['<!doctype html><html lang="en"><meta charset="utf-8"><title>What single units do</title>',
+            "<style>body{font:16px/1.5 sans-serif;margin:2em auto;max-width:60em}pre{font-size:15px;line-height:1.6}"
+            "</style>"]
+    for heading, (text, values) in sections.items():
+        page.append(f"<h2>{html.escape(heading)}</h2><pre>" + "".join(
+            f'<span style="background:{rgb(level(v))}" title="{v:+.2f}">{html.escape(c)}</span>'
+            for c, v in zip(text, values)) + "</pre>")
+    return "\n".join(page) + "</html>\n"
+
+
+def coloured_svg(sections: dict[str, tuple[str, Any]], wide: float = 7.25, high: float = 17.0) -> str:
+    """The same as one SVG."""
+    parts, y, most = [], 0.0, 0
+    for heading, (text, values) in sections.items():
+        y += 2 * high
+        parts.append(f'<text x="10" y="{y - 8:.0f}" font-family="Helvetica" font-weight="bold">'
+                     f"{html.escape(heading)}</text>")
+        levels, at = [level(v) for v in values], 0
+        for line in text.split("\n"):
+            for k, run in itertools.groupby(range(len(line)), lambda c, here=levels[at:]: here[c]):
+                first, *more = run
+                parts.append(f'<rect x="{10 + first * wide:.1f}" y="{y:.0f}" width="{(1 + len(more)) * wide:.1f}" '
+                             f'height="{high:.0f}" fill="{rgb(k)}"/>')
+            y, at, most = y + high, at + len(line) + 1, max(most, len(line))
+            parts.append(f'<text x="10" y="{y - 4:.0f}" textLength="{len(line) * wide:.1f}" xml:space="preserve" '
+                         f'font-family="monospace">{html.escape(line)}</text>' if line.strip() else "")
+    return (f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {20 + most * wide:.0f} {y + 10:.0f}" role="img" '
+            f'font-size="12"><rect width="100%" height="100%" fill="#FFFFFF"/>\n' + "\n".join(parts) + "\n</svg>\n")
