@@ -14,6 +14,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+# The matrices here are small: on them a second thread of OpenBLAS costs more than it brings. It is read when NumPy
+# is imported, so this module comes first.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 # Colours that stay apart in colour blindness (Okabe & Ito 2008), in the order in which curves use them.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 
