@@ -15,7 +15,8 @@ from minigrad.nn import Module, Parameter
 from minigrad.tree import tree_leaves, tree_map
 
 from .cells import NO_TAPS, Cell, GRUCell, JordanCell, LSTMCell, RandomSource, RNNCell, Taps
-from .dropout import Scheme, apply, schemes_of
+from .dropout import Scheme
+from .dropout.applied import apply, schemes_of
 
 MERGES = ("concat", "sum", "mul", "average")
 

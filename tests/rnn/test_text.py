@@ -16,7 +16,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rnn import text as text_module
 from rnn.text import (
     EMBEDDED,
     EOS,
@@ -29,6 +28,7 @@ from rnn.text import (
     split,
     windows,
 )
+from rnn.text import corpus as text_module
 
 SAMPLES = {
     "english": "The quick brown fox\njumps over the lazy dog.\n",
