@@ -22,7 +22,7 @@ from .labels import clean, norm, number, shape_text
 from .layered import arrange
 from .model import Box, Cluster, Edge, Picture, Point
 from .ops import BETWEEN, item_box
-from .shorten import whole
+from .reading import whole
 
 MOST = 150
 FORMULA = 34

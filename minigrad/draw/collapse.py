@@ -12,13 +12,14 @@ from dataclasses import dataclass, field
 
 from ..recording import Scope
 from .flow import connect, port, spread, straight
-from .graph import Item, box_kind, box_lines, full_kind, tooltip
+from .graph import Item
 from .labels import clean, number, shape_text, subscript, text_width
 from .layered import arrange
 from .model import SMALL, Box, Cluster, Edge, Picture, Point
 from .ops import scope_chain, scope_title
 from .palette import heat_level
 from .runs import Analysis, Run, cell_title
+from .words import box_kind, box_lines, full_kind, tooltip
 
 BETWEEN = 34.0
 TOO_MANY = 120

@@ -25,9 +25,10 @@ from .listing import listing
 from .model import Picture
 from .ops import draw_ops
 from .palette import THEMES
+from .reading import Reading, whole
 from .render import render
 from .runs import Analysis, analyse
-from .shorten import Reading, shorten, whole
+from .shorten import shorten
 from .svg import svg
 from .unrolled import CannotUnroll, draw_unrolled
 
@@ -187,12 +188,12 @@ def _draw(
     fold: bool,
     legend: bool,
 ) -> Diagram:
-    recorded = tape(wanted)
+    everything = whole(tape(wanted))
     # the coarse views count everything; the others need only the ends of a long loop
-    reading = shorten(recorded, max(steps, KEEP)) if view in (None, "unrolled", "rolled") else whole(recorded)
+    reading = shorten(everything, max(steps, KEEP)) if view in (None, "unrolled", "rolled") else everything
     found = _analysis(reading, record, fold)
     if reading.cuts and (found.failed or not found.runs):
-        found = _analysis(whole(recorded), record, fold)
+        found = _analysis(everything, record, fold)
     picture, view, notes = _choose(wanted, found, view, title, steps, depth)
     picture.notes += notes
     picture.description = describe(found, picture, view)

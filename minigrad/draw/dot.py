@@ -136,11 +136,11 @@ def _extras(picture: Picture, theme: Theme, flip: float) -> list[str]:
     """Strips and legend: nodes without edges."""
     rows: list[str] = []
 
-    def text(words: str, left: float, y: float) -> None:
-        w = text_width(words, SMALL)
+    def text(words: str, left: float, y: float, size: float = SMALL) -> None:
+        w = text_width(words, size)
         rows.append(
             f'  l{len(rows)} [pos="{_point(left + w / 2, y, flip)}", width={w / 72:.3f}, height=0.167, '
-            f"shape=plaintext, fontsize={SMALL:g}, label={quote(words)}];"
+            f"shape=plaintext, fontsize={size:g}, label={quote(words)}];"
         )
 
     def swatch(
@@ -158,6 +158,9 @@ def _extras(picture: Picture, theme: Theme, flip: float) -> list[str]:
             f'shape={shape}, style="{style}", fillcolor="{color}", color="{stroke}", label=""];'
         )
 
+    for c in picture.clusters:
+        if c.other_title:
+            text(c.other_title, c.right - 7 - text_width(c.other_title, SIZE) * 0.97, c.top + 9, SIZE)
     for strip in picture.strips:
         text(strip.title, strip.x - 7 - text_width(strip.title, SMALL), strip.y + 6)
         for i, level in enumerate(strip.levels):

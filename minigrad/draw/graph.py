@@ -6,9 +6,9 @@ behind them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
@@ -16,8 +16,8 @@ import numpy as np
 from ..probe import Gradients
 from ..recording import Scope
 from ..tape import Node, Output, Variable
-from .labels import CIRCLES, SYMBOLS, clean, norm, number, shape_text
-from .shorten import Reading
+from .labels import CIRCLES, SYMBOLS, clean, number
+from .reading import Reading
 
 FOLDABLE = frozenset(
     {"reshape", "transpose", "swapaxes", "moveaxis", "broadcast_to", "cast", "split", "unstack", "positive"}
@@ -41,6 +41,7 @@ class Item:
         foldable: draws nothing of interest by itself.
         grad: norm of the gradient of the loss, if known.
         output: asked for by the user.
+        value: the array, where the tape still has it.
     """
 
     index: int
@@ -59,6 +60,7 @@ class Item:
     output: bool = False
     metadata: dict[str, Any] | None = None
     leaf: Variable | None = None
+    value: Any = None
 
     def __repr__(self) -> str:
         return f"<{self.name or self.symbol} {self.index}>"
@@ -82,133 +84,146 @@ class Graph:
         return uses
 
 
-def graph_of(tape: Reading, gradients: Gradients | None = None) -> Graph:
+def graph_of(reading: Reading, gradients: Gradients | None = None) -> Graph:
     """The items of a tape."""
-    items: list[Item] = []
-    made: dict[Any, Item] = {}
-    norms = gradients.norms if gradients is not None else {}
+    reader = _Reader(gradients)
+    inputs, outputs = reading.other_inputs, reading.used
+    for node in reading.nodes:
+        reader.read(node, inputs.get(node, node.inputs), outputs.get(node))
+    made = []
+    for root in reading.roots:
+        item = reader.item(root)
+        item.output, item.foldable = True, False
+        made.append(item)
+    floats = {item.dtype for item in reader.items if item.dtype.startswith("float")}
+    return Graph(reader.items, made, len(reading.every), len(floats) > 1)
 
-    def add(item: Item) -> Item:
-        item.index = len(items)
+
+class _Reader:
+    """Makes items of nodes, one after the other."""
+
+    def __init__(self, gradients: Gradients | None) -> None:
+        self.items: list[Item] = []
+        self.made: dict[Any, Item] = {}
+        self.gradients = gradients
+        self.norms = gradients.norms if gradients is not None else {}
+        self.leaves: list[Variable] = []  # so that no id is given to another object
+        self.symbols: dict[Any, str] = {}
+        self.masks: dict[tuple[int, ...], list[Item]] = {}
+
+    def item(self, root: Any) -> Item:
+        """The item of an origin or a leaf."""
+        if type(root) is Node:
+            return self.made[root]
+        return self.made[root.node, root.slot] if type(root) is Output else self.leaf(root)
+
+    def leaf(self, variable: Variable) -> Item:
+        """The item of a parameter or of data."""
+        found = self.made.get(id(variable))
+        if found is not None:
+            return found
+        name, grad = str(getattr(variable, "name", None) or ""), None
+        if variable._requires_grad:
+            kind = "parameter"
+            if self.gradients is not None:
+                grad = self.gradients.of_leaf(variable)
+            g = getattr(variable, "grad", None)
+            if grad is None and g is not None:
+                grad = float(np.linalg.norm(g))
+            item = self._source(variable._data, kind, name)
+        else:
+            item = self.data(variable._data, name)
+        item.grad, item.leaf = grad, variable
+        self.made[id(variable)] = item
+        return item
+
+    def data(self, array: Any, name: str) -> Item:
+        """The item of an array."""
+        kind, text = _kind_of_data(array, name), ""
+        known = self.masks.setdefault(array.shape, [])
+        if kind == "mask":
+            text = _mask_text(array)
+        elif not name and array.dtype.kind == "f" and known:
+            # what a mask lets through, and what it does not
+            for mask in known[-3:]:
+                if mask.value is not None and bool((mask.value + array == 1).all()):
+                    kind, name = "mask", f"1 − {mask.name or 'mask'}"
+                    return self._source(array, kind, name)
+        item = self._source(array, kind, name, text)
+        if kind == "mask":
+            known.append(item)
+        return item
+
+    def _source(self, array: Any, kind: str, name: str, symbol: str = "") -> Item:
+        items = self.items
+        item = Item(len(items), kind, "", symbol, name, array.shape, _dtype(array.dtype), None, [], value=array)
         items.append(item)
         return item
 
-    def leaf(variable: Variable) -> Item:
-        found = made.get(id(variable))
-        if found is None:
-            name = str(getattr(variable, "name", None) or "")
-            if variable._requires_grad:
-                kind, grad = "parameter", gradients.of_leaf(variable) if gradients is not None else None
-                g = getattr(variable, "grad", None)
-                if grad is None and g is not None:
-                    grad = float(np.linalg.norm(g))
-            else:
-                kind, grad = _kind_of_data(variable._data, name), None
-            found = made[id(variable)] = add(
-                Item(
-                    0,
-                    kind,
-                    "",
-                    _mask_text(variable._data) if kind == "mask" else "",
-                    name,
-                    variable.shape,
-                    _dtype(variable.dtype),
-                    None,
-                    grad=grad,
-                    leaf=variable,
-                )
-            )
-        return found
-
-    def data(array: Any, name: str) -> Item:
-        kind = _kind_of_data(array, name)
-        return add(
-            Item(
-                0,
-                kind,
-                "",
-                _mask_text(array) if kind == "mask" else "",
-                name,
-                array.shape,
-                _dtype(array.dtype),
-                None,
-            )
-        )
-
-    for node in tape.nodes:
+    def read(self, node: Node, sources: Sequence[Any], slots: dict[int, Output] | None) -> None:
+        """Make the item of a node, one for each output that is used."""
+        made, items = self.made, self.items
         inputs: list[Item] = []
         texts: list[tuple[int, str]] = []
-        for k, source in enumerate(tape.inputs(node)):
-            if isinstance(source, Output):
-                inputs.append(made[source.node, source.slot])
-            elif isinstance(source, Node):
+        for k, source in enumerate(sources):
+            kind = type(source)
+            if kind is Node:
                 inputs.append(made[source])
+            elif kind is Output:
+                inputs.append(made[source.node, source.slot])
             elif isinstance(source, Variable):
                 if source.shape == () and not source._requires_grad and not getattr(source, "name", None):
-                    texts.append((k, number(source._data)))
+                    texts.append((k, _number(float(source._data))))
                 else:
-                    inputs.append(leaf(source))
+                    inputs.append(self.leaf(source))
             elif isinstance(source, np.ndarray) and source.ndim:
-                inputs.append(data(source, "mask" if source.dtype == bool else ""))
+                inputs.append(self.data(source, "mask" if source.dtype == bool else ""))
             else:
-                texts.append((k, number(source)))
-        for key, value in node.metadata.items():
-            if key in DATA and isinstance(value, np.ndarray):
-                inputs.append(data(value, DATA[key]))
+                texts.append((k, _number(float(source))))
+        metadata = node.metadata
         op = node.primitive.name
-        foldable = op in FOLDABLE or (op == "getitem" and _is_basic(node.metadata.get("index")))
-        symbol = _symbol(op, node.metadata, texts) if texts or node.metadata else SYMBOLS.get(op, op)
+        if metadata:
+            for key in DATA.keys() & metadata.keys():
+                if isinstance(metadata[key], np.ndarray):
+                    inputs.append(self.data(metadata[key], DATA[key]))
+        foldable = op in FOLDABLE or (op == "getitem" and _is_basic(metadata.get("index")))
+        symbol = self._symbol(op, metadata, texts)
+        number = node.number
         if node.primitive.outputs:
-            for slot, output in sorted(tape.outputs(node).items()):
-                made[node, slot] = add(
-                    Item(
-                        0,
-                        "op",
-                        op,
-                        symbol,
-                        output.name or "",
-                        output.shape,
-                        _dtype(output.dtype),
-                        node.scope,
-                        list(inputs),
-                        node.number,
-                        slot,
-                        foldable and not output.name,
-                        norms.get((node.number, slot)),
-                        metadata=node.metadata,
-                    )
-                )
-        else:
-            made[node] = add(
-                Item(
-                    0,
-                    "op",
-                    op,
-                    symbol,
-                    node.name or "",
-                    node.shape,
-                    _dtype(node.dtype),
-                    node.scope,
-                    inputs,
-                    node.number,
-                    0,
-                    foldable and not node.name,
-                    norms.get((node.number, 0)),
-                    metadata=node.metadata,
-                )
-            )
-    outputs = []
-    for root in tape.roots:
-        if isinstance(root, Output):
-            item = made[root.node, root.slot]
-        elif isinstance(root, Node):
-            item = made[root]
-        else:
-            item = leaf(root)
-        item.output, item.foldable = True, False
-        outputs.append(item)
-    floats = {item.dtype for item in items if item.dtype.startswith("float")}
-    return Graph(items, outputs, tape.operations, len(floats) > 1)
+            for slot, output in sorted((slots or {}).items()):
+                made[node, slot] = item = Item(
+                    len(items), "op", op, symbol, output.name or "", output.shape, _dtype(output.dtype), node.scope,
+                    list(inputs), number, slot, foldable and not output.name, self.norms.get((number, slot)),
+                    metadata=metadata,
+                )  # fmt: skip
+                if node.output is not None:
+                    item.value = node.output[slot]
+                items.append(item)
+            return
+        name = node.name or ""
+        made[node] = item = Item(
+            len(items), "op", op, symbol, name, node.shape, _dtype(node.dtype), node.scope, inputs, number, 0,
+            foldable and not name, self.norms.get((number, 0)), metadata=metadata, value=node.output,
+        )  # fmt: skip
+        items.append(item)
+        if node.arguments is not None:
+            # a value that a rule of its user reads is kept there
+            for source, value in zip(node.inputs, node.arguments, strict=True):
+                if value is not source and type(value) is np.ndarray:
+                    kept = made.get(source) if type(source) is Node else None
+                    if kept is not None and kept.value is None:
+                        kept.value = value
+
+    def _symbol(self, op: str, metadata: dict[str, Any], texts: list[tuple[int, str]]) -> str:
+        if not texts and not metadata:
+            return SYMBOLS.get(op, op)
+        if op in ("constant_power", "exponential"):
+            return _symbol(op, metadata, texts)
+        key = (op, tuple(texts))
+        found = self.symbols.get(key)
+        if found is None:
+            found = self.symbols[key] = _symbol(op, metadata, texts)
+        return found
 
 
 def fold(graph: Graph, keep: Callable[[Item], bool] = lambda item: False) -> Graph:
@@ -227,6 +242,11 @@ def fold(graph: Graph, keep: Callable[[Item], bool] = lambda item: False) -> Gra
         if item in wanted:
             wanted.update(item.inputs)
     return Graph([item for item in rest if item in wanted], graph.outputs, graph.operations, graph.mixed_dtypes)
+
+
+@lru_cache(maxsize=4096)
+def _number(value: float) -> str:
+    return number(value)
 
 
 @cache
@@ -262,11 +282,6 @@ def _mask_text(array: Any) -> str:
     return ""
 
 
-def _plain(value: Any) -> str:
-    text = getattr(value, "__name__", None)
-    return text if isinstance(text, str) else repr(value)
-
-
 def _symbol(op: str, metadata: dict[str, Any], texts: Iterable[tuple[int, str]]) -> str:
     """What stands in the box: the operation and the plain numbers it was given."""
     if op == "constant_power":
@@ -281,64 +296,3 @@ def _symbol(op: str, metadata: dict[str, Any], texts: Iterable[tuple[int, str]])
         else:
             symbol = f"{symbol} {text}"
     return clean(symbol, 30)
-
-
-# -----------------------------------------------------------------------------------------------------------
-# Words for a box
-# -----------------------------------------------------------------------------------------------------------
-
-
-def box_kind(item: Item) -> str:
-    """The kind of box that shows an item."""
-    if item.output:
-        return "output"
-    if item.kind == "op":
-        return "named" if item.name else "op"
-    return item.kind
-
-
-def box_lines(item: Item, name: str, mixed: bool = False) -> tuple[str, ...]:
-    """At most two lines: what it is, and its shape or its gradient."""
-    name = clean(name)
-    shape = shape_text(item.shape, item.dtype if mixed else "")
-    if item.kind == "parameter":
-        first = f"{name} {shape}" if name else f"parameter {shape}"
-        return (first, norm(item.grad)) if item.grad is not None else (first,)
-    if item.kind == "mask":
-        return (
-            name if name and name != "mask" else "dropout mask" if item.symbol else "mask",
-            shape if "p=" in name else f"{shape} {item.symbol}".strip(),
-        )
-    if item.kind in ("input", "constant"):
-        return (name or item.kind, shape)
-    if name:
-        return (f"{name} = {item.symbol}", shape)
-    return (item.symbol, shape) if item.output else (item.symbol,)
-
-
-def tooltip(item: Item, name: str = "") -> str:
-    """Everything known of an item, a fact a line."""
-    what = {"parameter": "parameter", "input": "input", "constant": "constant", "mask": "mask"}.get(item.kind, item.op)
-    lines = [
-        f"{what} → {clean(name or item.name)}" if name or item.name else what,
-        f"shape {item.shape}, {item.dtype}",
-    ]
-    if item.metadata:
-        lines.append(
-            clean(
-                ", ".join(
-                    f"{k}={clean(_plain(v), 40)}" for k, v in item.metadata.items() if not isinstance(v, np.ndarray)
-                ),
-                120,
-            )
-        )
-    if item.grad is not None:
-        lines.append(f"‖∂L/∂{clean(name or item.name) or 'out'}‖ = {number(item.grad)}")
-    if item.scope is not None:
-        lines.append(f"made in {clean(item.scope.path, 120)}")
-    return "\n".join(lines)
-
-
-def full_kind(item: Item) -> str:
-    """Shape of the box of an item where it is not that of its kind: the small circle."""
-    return "circle" if item.kind == "op" and not item.name and not item.output and item.symbol in CIRCLES else ""

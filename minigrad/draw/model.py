@@ -130,6 +130,12 @@ class Cluster:
     tooltip: str = ""
     aside: bool = False  # the title stands beside the upper right corner
     to_right: bool = False  # the title ends at the right
+    other_title: str = ""  # a second part of the title, at the right
+
+    @property
+    def full_title(self) -> str:
+        """All that is written on it."""
+        return " · ".join(filter(None, (self.title, self.other_title)))
 
     @property
     def title_start(self) -> float:

@@ -6,10 +6,11 @@ from collections.abc import Callable, Hashable
 
 from ..recording import Scope
 from .flow import RAIL_STEP, Tap, connect, port, rails, spread, straight
-from .graph import Graph, Item, box_kind, box_lines, full_kind, tooltip
+from .graph import Graph, Item
 from .labels import clean
 from .layered import Layout, arrange
 from .model import Box, Cluster, Edge, Picture, Point
+from .words import box_kind, box_lines, full_kind, tooltip
 
 BETWEEN = 24.0  # layers
 TITLE = 17.0  # room for the title of a cluster

@@ -12,10 +12,11 @@ from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..probe import Gradients
 from ..recording import Scope
 from .graph import Graph, Item, fold
 from .labels import clean, subscript
-from .shorten import Reading
+from .reading import Reading
 
 Key = Hashable
 SLICES = frozenset({"getitem", "unstack", "split"})
@@ -359,8 +360,8 @@ def _fill_gap(run: Run, reading: Reading, gradients: Gradients | None) -> None:
         for state in run.states:
             last = run.bodies[e][state.source]
             if last is not None and gradients is not None:
-                numbers = reading.missing(cut, last.number)
-                state.missing = [gradients.norms.get((n, last.slot)) for n in numbers]
+                missing = reading.missing(cut, last.number)
+                state.missing = [gradients.norms.get((node.number, last.slot)) for node in missing]
             else:
                 state.missing = [None] * cut.count
 
@@ -413,8 +414,8 @@ def _title(run: Run) -> str:
     return clean(" · ".join(words))
 
 
-def cell_title(run: Run, e: int) -> str:
-    """The class of the module that a step consists of, else what is around the steps."""
+def cell_title(run: Run, e: int, alone: bool = False) -> str:
+    """The class of the module that a step consists of, else what is around the steps; `alone` says no more."""
     step = run.scopes[e]
     if step.step is None:
         return clean(step.label or step.name)
@@ -428,8 +429,8 @@ def cell_title(run: Run, e: int) -> str:
     only = next(iter(inner)) if len(inner) == 1 else None
     if only is not None and only.label:
         extra = f" · {clean(step.parent.name)}" if step.parent is not None and not step.parent.label else ""
-        return clean(only.label) + extra
-    return run.title or "step"
+        return clean(only.label) + ("" if alone else extra)
+    return clean(step.parent.label) if alone and step.parent is not None and step.parent.label else run.title or "step"
 
 
 # -----------------------------------------------------------------------------------------------------------
@@ -439,28 +440,31 @@ def cell_title(run: Run, e: int) -> str:
 
 def _sum_chains(found: Analysis) -> None:
     """`((L₁ + L₂) + L₃) + …` as one sum of many."""
-    uses = found.graph.consumers()
-    gone: set[Item] = set()
+    plus = ("+", "+ 0", "Σ")
+    place = found.place
+    adds = [i for i in found.graph.items if i.op == "add" and i not in place and i.symbol in plus]
+    if not adds:
+        return
+    uses: dict[Item, int] = {}
     for item in found.graph.items:
-        if item.op != "add" or item in found.place or item.symbol not in ("+", "+ 0", "Σ"):
-            continue
-        inputs: list[Item] = []
         for source in item.inputs:
-            inner = (
-                source.op == "add"
-                and source not in found.place
-                and not source.name
-                and len(uses[source]) == 1
-                and source.symbol in ("+", "+ 0", "Σ")
-                and not source.output
-            )
-            if inner:
-                gone.add(source)
-            inputs += source.inputs if inner else [source]
-        if inputs != item.inputs and len(inputs) > 2:
+            if source.op == "add":
+                uses[source] = uses.get(source, 0) + 1
+    inner = {i for i in adds if not i.name and not i.output and uses.get(i) == 1}
+    gone: set[Item] = set()
+    for item in adds:
+        if not any(source in inner for source in item.inputs):
+            continue
+        gone.update(source for source in item.inputs if source in inner)
+        # the longer list grows, so that a chain costs what it is long
+        parts = [source.inputs if source in inner else [source] for source in item.inputs]
+        terms = max(parts, key=len)
+        at = parts.index(terms)
+        terms[:0] = [term for part in parts[:at] for term in part]
+        terms += [term for part in parts[at + 1 :] for term in part]
+        item.inputs = terms
+        if len(terms) > 2:
             item.symbol = "Σ"
-        if inputs != item.inputs:
-            item.inputs = inputs
     for item in gone:
         item.inputs = []
     found.graph.items = [item for item in found.graph.items if item not in gone]

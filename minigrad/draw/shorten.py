@@ -8,88 +8,27 @@ afterwards costs as little as for a short loop. Loops that do not repeat exactly
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from operator import attrgetter
 from typing import Any
 
 import numpy as np
 
 from ..recording import Scope
-from ..tape import Node, Output, Tape, Variable
+from ..tape import Node, Output, Variable
+from .reading import Cut, Reading
 
 LEAST = 40  # shorter loops are left whole
+LONGEST_TURN = 100  # how many steps truncated backpropagation may keep together
 
 
-@dataclass(slots=True, eq=False)
-class Cut:
-    """Steps taken out of a loop.
-
-    Attributes:
-        after: the scope of the last step before the gap.
-        count: how many steps are missing.
-        start, period: where the first missing step begins in the whole list of nodes, and how long a step is.
-    """
-
-    after: Scope
-    count: int
-    start: int
-    period: int
-
-
-@dataclass(slots=True, eq=False)
-class Reading:
-    """What the drawing reads of a tape: its nodes, less the middle of long loops.
-
-    Attributes:
-        nodes: the operations, oldest first.
-        roots: what was asked for.
-        operations: how many operations there are, with those taken out.
-        cuts: by the scope of the last step before the gap.
-    """
-
-    nodes: Sequence[Node]
-    roots: Sequence[Any]
-    operations: int
-    every: Sequence[Node]
-    cuts: dict[Scope, Cut] = field(default_factory=dict)
-    other_inputs: dict[Node, tuple[Any, ...]] = field(default_factory=dict)
-    used: dict[Node, dict[int, Output]] = field(default_factory=dict)
-
-    def inputs(self, node: Node) -> tuple[Any, ...]:
-        """The inputs of a node; what was taken out is replaced, or missing."""
-        return self.other_inputs.get(node, node.inputs)
-
-    def outputs(self, node: Node) -> dict[int, Output]:
-        """Of a node with several outputs, those that are used, by slot."""
-        return self.used.get(node, {})
-
-    def missing(self, cut: Cut, number: int) -> list[int]:
-        """The numbers of the nodes taken out that are in their steps what node `number` is in the last before."""
-        at = bisect_left(self.every, number, key=attrgetter("number"))
-        return [self.every[at + k * cut.period].number for k in range(1, cut.count + 1)]
-
-
-def whole(tape: Tape) -> Reading:
-    """A tape with nothing taken out."""
-    reading = Reading(tape.nodes, tape.roots, len(tape.nodes), tape.nodes)
-    reading.used = {node: found for node in tape.nodes if (found := tape.outputs(node))}
-    return reading
-
-
-def shorten(tape: Tape, keep: int) -> Reading:
-    """A tape without the middle of its long loops; `keep` steps stay at either end."""
-    nodes = tape.nodes
+def shorten(reading: Reading, keep: int) -> Reading:
+    """What is left of it without the middle of its long loops; `keep` steps stay at either end."""
+    nodes = reading.nodes
     if len(nodes) < LEAST:
-        return whole(tape)
+        return reading
     place = {node: i for i, node in enumerate(nodes)}
-    cuts = [cut for steps in _loops(nodes) if (cut := _cut(nodes, place, steps, keep)) is not None]
-    if cuts:
-        found = _without(tape, place, cuts)
-        if found is not None:
-            return found
-    return whole(tape)
+    cuts = [cut for steps in _loops(nodes) if (cut := _cut(reading, place, steps, keep)) is not None]
+    return (_without(reading, place, cuts) if cuts else None) or reading
 
 
 def _loops(nodes: Sequence[Node]) -> list[list[tuple[Scope, int]]]:
@@ -114,53 +53,58 @@ def _loops(nodes: Sequence[Node]) -> list[list[tuple[Scope, int]]]:
     return [steps for steps in loops.values() if len(steps) >= LEAST]
 
 
-def _cut(nodes: Sequence[Node], place: dict[Node, int], steps: list[tuple[Scope, int]], keep: int) -> Cut | None:
-    """The longest stretch of steps that can be taken out of the middle of a loop; None if it is not worth it."""
-    first, last = keep, len(steps) - keep
-    if last - first < LEAST // 2:
-        return None
+def _cut(reading: Reading, place: dict[Node, int], steps: list[tuple[Scope, int]], keep: int) -> Cut | None:
+    """The stretch of steps that can be taken out of the middle of a loop; None if it is not worth it."""
+    numbers = [scope.step or 0 for scope, _ in steps]
     starts = [at for _, at in steps]
-    period = starts[first] - starts[first - 1]
-    direction = (steps[first][0].step or 0) - (steps[first - 1][0].step or 0)
+    direction = numbers[1] - numbers[0]
     if abs(direction) != 1:
         return None
-    # step by step against the one before, as long as they are alike; the step after the gap must be so too
-    inside: dict[Scope | None, tuple[Any, ...]] = {}
-    for k in range(first, last + 1):
-        scope, at = steps[k]
-        alike = starts[k] - starts[k - 1] == period and (scope.step or 0) - (steps[k - 1][0].step or 0) == direction
-        if alike and k < len(steps) - 1 and starts[k + 1] - at != period:
-            alike = False
-        if not alike or not _alike(nodes, place, at, period, starts[0], inside):
-            last = k - 1
-            break
-    if last - first < LEAST // 2:
-        return None
-    return Cut(steps[first - 1][0], last - first, starts[first], period)
+    # with truncated backpropagation a step is not like the one before it, but like the one before the last cut
+    for turn in range(1, min(len(steps) // 4, LONGEST_TURN)):
+        first = max(keep, turn + 1)
+        last = first
+        inside: dict[Scope | None, tuple[Any, ...]] = {}
+        for k in range(first, len(steps) - keep + 1):
+            period = starts[first] - starts[first - 1]
+            even = starts[k] - starts[k - 1] == period and numbers[k] - numbers[k - 1] == direction
+            if k < len(steps) - 1:
+                even = even and starts[k + 1] - starts[k] == period
+            if not even or not _alike(reading, place, starts[k], period, turn * period, starts[0], inside):
+                break
+            last = k
+        last -= (last - first) % turn
+        if last - first >= LEAST // 2:
+            return Cut(steps[first - 1][0], last - first, starts[first], starts[first] - starts[first - 1])
+    return None
 
 
 def _alike(
-    nodes: Sequence[Node],
+    reading: Reading,
     place: dict[Node, int],
     at: int,
     period: int,
+    distance: int,
     begin: int,
     inside: dict[Scope | None, tuple[Any, ...]],
 ) -> bool:
-    """Whether the nodes from `at` on do what those one period earlier do, to the same things one step on."""
+    """Whether the nodes of the step at `at` do what those some distance earlier do, to things as much earlier."""
     before_that = at - period
+    nodes, other_inputs = reading.nodes, reading.other_inputs
     for i in range(at, at + period):
-        node, other = nodes[i], nodes[i - period]
+        node, other = nodes[i], nodes[i - distance]
+        inputs = other_inputs.get(node, node.inputs) if other_inputs else node.inputs
+        usual_inputs = other_inputs.get(other, other.inputs) if other_inputs else other.inputs
         if (
             node.primitive is not other.primitive
             or node.name != other.name
-            or len(node.inputs) != len(other.inputs)
+            or len(inputs) != len(usual_inputs)
             or node.shape != other.shape
             or (node.scope is not other.scope and _inside(node.scope, inside) != _inside(other.scope, inside))
             or (node.metadata and not _same_numbers(node.metadata, other.metadata))
         ):
             return False
-        for source, usual in zip(node.inputs, other.inputs, strict=True):
+        for source, usual in zip(inputs, usual_inputs, strict=True):
             if source is usual:
                 made = source.node if type(source) is Output else source
                 if type(made) is Node and place[made] >= begin:
@@ -171,15 +115,15 @@ def _alike(
                 return False
             if kind is Node:
                 a = place[source]
-                if a - place[usual] != period or a < before_that:
+                if a - place[usual] != distance or a < before_that:
                     return False
             elif kind is Output:
                 a, b = place[source.node], place[usual.node]
                 if a == b:
                     # part t of something made before the loop
-                    if a >= begin or abs(source.slot - usual.slot) != 1:
+                    if a >= begin:
                         return False
-                elif a - b != period or a < before_that or source.slot != usual.slot:
+                elif a - b != distance or a < before_that or source.slot != usual.slot:
                     return False
             elif isinstance(source, Variable):
                 # data of its own for each step; a parameter must be the same
@@ -210,9 +154,9 @@ def _inside(scope: Scope | None, known: dict[Scope | None, tuple[Any, ...]]) -> 
     return found
 
 
-def _without(tape: Tape, place: dict[Node, int], cuts: list[Cut]) -> Reading | None:
-    """The tape without what the cuts take out; None if something else needs a part of it."""
-    nodes = tape.nodes
+def _without(reading: Reading, place: dict[Node, int], cuts: list[Cut]) -> Reading | None:
+    """A reading without what the cuts take out; None if something else needs a part of it."""
+    nodes = reading.nodes
     gone = bytearray(len(nodes))
     shift = {}
     for cut in cuts:
@@ -220,7 +164,7 @@ def _without(tape: Tape, place: dict[Node, int], cuts: list[Cut]) -> Reading | N
         gone[cut.start : cut.start + length] = b"\1" * length
         for i in range(cut.start + length, cut.start + length + cut.period):
             shift[i] = length
-    reading = Reading([], tape.roots, len(nodes), nodes, {cut.after: cut for cut in cuts})
+    result = Reading([], reading.roots, nodes, {cut.after: cut for cut in cuts}, dict(reading.other_inputs))
     kept: list[Node] = []
     instead: dict[Node, Any] = {}
     for i, node in enumerate(nodes):
@@ -228,7 +172,7 @@ def _without(tape: Tape, place: dict[Node, int], cuts: list[Cut]) -> Reading | N
             continue
         changed = False
         inputs: list[Any] = []
-        for source in node.inputs:
+        for source in reading.inputs(node):
             kind = type(source)
             origin = source if kind is Node else source.node if kind is Output else None
             if origin is None:
@@ -251,25 +195,21 @@ def _without(tape: Tape, place: dict[Node, int], cuts: list[Cut]) -> Reading | N
             continue
         if not inputs:
             return None
-        if not node.primitive.variadic and len(inputs) < len(node.inputs):
+        if not node.primitive.variadic and len(inputs) < len(reading.inputs(node)):
             # a term of a long sum that belongs to a step taken out
             if node.name:
                 return None
             instead[node] = inputs[0]
             continue
-        reading.other_inputs[node] = tuple(inputs)
+        result.other_inputs[node] = tuple(inputs)
         kept.append(node)
-    if any((r.node if isinstance(r, Output) else r) in instead or _is_gone(r, gone, place) for r in tape.roots):
-        return None
-    reading.nodes = kept
-    for node in kept:
-        for source in reading.inputs(node):
-            if type(source) is Output:
-                reading.used.setdefault(source.node, {})[source.slot] = source
-    for root in tape.roots:
-        if isinstance(root, Output):
-            reading.used.setdefault(root.node, {})[root.slot] = root
-    return reading
+    for root in reading.roots:
+        origin = root.node if isinstance(root, Output) else root
+        if isinstance(origin, Node) and (origin in instead or gone[place[origin]]):
+            return None
+    result.nodes = kept
+    result.find_used()
+    return result
 
 
 def _slot(node: Node, like: Output) -> Output:
@@ -278,7 +218,3 @@ def _slot(node: Node, like: Output) -> Output:
     found.name = like.name
     return found
 
-
-def _is_gone(root: Any, gone: bytearray, place: dict[Node, int]) -> bool:
-    node = root.node if isinstance(root, Output) else root
-    return isinstance(node, Node) and bool(gone[place[node]])

@@ -219,6 +219,11 @@ def _cluster(cluster: Cluster, theme: Theme) -> str:
             f'<text x="{_f(x)}" y="{_f(cluster.top + 13)}" text-anchor="{anchor}" fill="{theme.text}">'
             f"{_text(cluster.title)}</text>"
         )
+    if cluster.other_title:
+        title += (
+            f'<text x="{_f(cluster.right - 7)}" y="{_f(cluster.top + 13)}" text-anchor="end" fill="{theme.text}">'
+            f"{_text(cluster.other_title)}</text>"
+        )
     return (
         f'<g>{_tip(cluster.tooltip)}<rect class="k-{cluster.kind.replace(" ", "-")}" x="{_f(cluster.left)}" '
         f'y="{_f(cluster.top)}" width="{_f(cluster.right - cluster.left)}" '

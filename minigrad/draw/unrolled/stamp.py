@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 
-from ..recording import Scope
-from .flow import RAIL_STEP
-from .graph import Item
-from .layered import Layout, arrange, assign_layers
-from .model import Box
-from .ops import scope_chain
-from .runs import Key, Run
+from ...recording import Scope
+from ..flow import RAIL_STEP
+from ..graph import Item
+from ..layered import Layout, arrange, assign_layers
+from ..model import Box
+from ..ops import scope_chain
+from ..runs import Key, Run
 
 CHANNEL = 21.0  # between layers
 TITLE = 18.0  # of the cell's cluster
@@ -33,7 +33,8 @@ class Stamp:
         layer: of each, ports included.
         edges: between numbers of things and ports.
         middle, half: y of each layer (upwards, from the bottom of the row) and half its height.
-        cell: first and last layer of the cell.
+        cell: first and last layer of the cell; cell_left, cell_right, cell_bottom, cell_top: its rectangle.
+        title: where the cell's title stands: "left", "right", or in two parts, "split" or "swapped".
         enter, leave: key -> number of its port (or its own).
     """
 
@@ -53,6 +54,9 @@ class Stamp:
     leave: dict[Key, int] = field(default_factory=dict)
     rails: dict[int, list[Item]] = field(default_factory=dict)
     number: dict[Key, int] = field(default_factory=dict)
+    cell_left: float = 0.0
+    cell_right: float = 0.0
+    title: str = "left"
 
 
 def make_stamp(
@@ -63,7 +67,7 @@ def make_stamp(
     to_above: set[Key],
     railed: Callable[[Item], bool],
     pills: dict[Key, int],
-    least: float = 0.0,
+    titles: tuple[float, float] = (0.0, 0.0),
 ) -> Stamp:
     """Lay out one column.
 
@@ -75,7 +79,7 @@ def make_stamp(
         to_above: keys whose value is used above the row.
         railed: whether an input comes by a rail.
         pills: key -> how many carried states enter at its layer first.
-        least: the cell is at least as wide, for its title.
+        titles: widths of the two parts of the cell's title, its name and its time.
     """
     items, edges = _union(columns)
     keys = [key for key, _ in items]
@@ -98,17 +102,11 @@ def make_stamp(
     pull = {stamp.number[("at", p)]: -1.0 for state in run.states for p, _ in state.uses if ("at", p) in stamp.number}
     layout = arrange(sizes, every, layers=layer, pull=pull, groups=_groups(run, items, in_cell, layer, first, last))
     stamp.layout, stamp.edges, stamp.layer = layout, every, layer
-    cell_x = [(layout.x[i], sizes[i]) for i in range(len(keys)) if first <= layer[i] <= last]
-    left, right = min(x - w / 2 for x, w in cell_x) - PAD, max(x + w / 2 for x, w in cell_x) + PAD
-    lacking = max(least - (right - left), 0.0) / 2
-    room = max(0.0, lacking - left), max(0.0, right + lacking - layout.width)
-    layout.x = [x + room[0] for x in layout.x]
-    layout.bends = {e: [(at, x + room[0]) for at, x in bends] for e, bends in layout.bends.items()}
-    layout.width += room[0] + room[1]
-    stamp.width = layout.width
-    stamp.x = [layout.width - x for x in layout.x] if run.reverse else layout.x
     if run.reverse:
+        layout.x = [layout.width - x for x in layout.x]
         layout.bends = {e: [(at, layout.width - x) for at, x in bends] for e, bends in layout.bends.items()}
+    _cell(stamp, sizes[: len(keys)], titles)
+    stamp.x, stamp.width = layout.x, layout.width
     for i, (key, _) in enumerate(items):
         for source in [s for column in columns if key in column for s in column[key].inputs]:
             lane = stamp.rails.setdefault(layer[i], [])
@@ -116,6 +114,39 @@ def make_stamp(
                 lane.append(source)
     _heights(stamp, [widths[key][1] for key in keys], pills, widths)
     return stamp
+
+
+def _cell(stamp: Stamp, sizes: Sequence[float], titles: tuple[float, float]) -> None:
+    """The sides of the cell, and where its title stands so that no arrow runs through it."""
+    layout, layer, (first, last) = stamp.layout, stamp.layer, stamp.cell
+    sides = [(layout.x[i] - w / 2, layout.x[i] + w / 2) for i, w in enumerate(sizes) if first <= layer[i] <= last]
+    left, right = min(a for a, _ in sides) - PAD, max(b for _, b in sides) + PAD
+    passing = [x for bends in layout.bends.values() for at, x in bends if first <= at <= last]
+    left, right = min([left, *(x - 4 for x in passing)]), max([right, *(x + 4 for x in passing)])
+    crossing = [layout.x[b] for a, b in stamp.edges if layer[a] <= last < layer[b]]
+    crossing += [layout.x[n] for n in stamp.leave.values() if layer[n] <= last]
+    name, time = titles
+    both = name + time
+    lacking = max(0.0, (both + 14 - (right - left)) / 2)
+    left, right = left - lacking, right + lacking
+    places = {
+        "left": [(left, both)],
+        "right": [(right - both - 7, both)],
+        "split": [(left, name), (right - time - 7, time)],
+        "swapped": [(left, time), (right - name - 7, name)],
+    }
+    for stamp.title, spans in places.items():
+        if not any(at + 1 < x < at + 11 + width for x in crossing for at, width in spans):
+            break
+    else:
+        # no room beside the arrows: the cell is made wider
+        stamp.title = "split"
+        left, right = min(left, min(crossing) - name - 14), max(right, max(crossing) + time + 14)
+    shift = max(0.0, -left)
+    layout.x = [x + shift for x in layout.x]
+    layout.bends = {e: [(at, x + shift) for at, x in bends] for e, bends in layout.bends.items()}
+    stamp.cell_left, stamp.cell_right = left + shift, right + shift
+    layout.width = max(layout.width + shift, stamp.cell_right)
 
 
 def _union(columns: Sequence[dict[Key, Item]]) -> tuple[list[tuple[Key, Item]], list[tuple[int, int]]]:

@@ -1,0 +1,80 @@
+"""What the drawing reads: a tape on which some nodes are left out, and others stand in their place.
+
+A tape is never changed. `expand` puts the steps of a compiled loop in place of its one node, `shorten` leaves out the
+middle of a long loop; both give a Reading, which says for each node what its inputs are now.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..recording import Scope
+from ..tape import Node, Output, Tape
+
+
+@dataclass(slots=True, eq=False)
+class Cut:
+    """Steps left out of a loop.
+
+    Attributes:
+        after: the scope of the last step before the gap.
+        count: how many steps are missing.
+        start, period: where the first missing step begins in the whole list of nodes, and how long a step is.
+    """
+
+    after: Scope
+    count: int
+    start: int
+    period: int
+
+
+@dataclass(slots=True, eq=False)
+class Reading:
+    """The nodes to draw.
+
+    Attributes:
+        nodes: the operations, each after its inputs.
+        roots: what was asked for.
+        every: the operations before any were left out.
+        cuts: what was left out of loops, by the scope of the last step before the gap.
+        other_inputs: inputs of nodes where they are not those on the tape.
+        used: of nodes with several outputs, those that are used, by slot.
+    """
+
+    nodes: Sequence[Node]
+    roots: Sequence[Any]
+    every: Sequence[Node]
+    cuts: dict[Scope, Cut] = field(default_factory=dict)
+    other_inputs: dict[Node, tuple[Any, ...]] = field(default_factory=dict)
+    used: dict[Node, dict[int, Output]] = field(default_factory=dict)
+
+    def inputs(self, node: Node) -> tuple[Any, ...]:
+        """The inputs of a node."""
+        return self.other_inputs.get(node, node.inputs)
+
+    def outputs(self, node: Node) -> dict[int, Output]:
+        """Of a node with several outputs, those that are used, by slot."""
+        return self.used.get(node, {})
+
+    def find_used(self) -> None:
+        """Fill in `used`."""
+        self.used = {}
+        inputs = self.other_inputs
+        sources = (s for node in self.nodes for s in inputs.get(node, node.inputs) if type(s) is Output)
+        for source in (*sources, *(r for r in self.roots if type(r) is Output)):
+            self.used.setdefault(source.node, {})[source.slot] = source
+
+    def missing(self, cut: Cut, number: int) -> Iterable[Node]:
+        """The nodes left out that are in their steps what node `number` is in the last step before the gap."""
+        before = range(cut.start - cut.period, cut.start)
+        at = next(i for i in before if self.every[i].number == number)
+        return (self.every[at + k * cut.period] for k in range(1, cut.count + 1))
+
+
+def whole(tape: Tape) -> Reading:
+    """A tape as it is."""
+    reading = Reading(tape.nodes, tape.roots, tape.nodes)
+    reading.used = {node: found for node in tape.nodes if (found := tape.outputs(node))}
+    return reading

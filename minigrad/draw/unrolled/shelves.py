@@ -1,0 +1,136 @@
+"""What goes on which shelf: a row for each loop, and between them what is computed for all steps at once."""
+
+from __future__ import annotations
+
+from ..graph import Item
+from ..layered import arrange, assign_layers
+from ..runs import Run
+from .sheet import CannotUnroll, Sheet, Shelf
+
+
+def sort_sources(sheet: Sheet) -> None:
+    """Find what is an initial state, and what comes by a rail."""
+    found = sheet.found
+    carried = {(run, *use) for run in found.runs for state in run.states for use in state.uses}
+    starts = {
+        item
+        for item in sheet.graph.items
+        if item.kind not in ("op", "slice")
+        and sheet.uses[item]
+        and all(
+            (found.place[u][0], found.position.get(u), k) in carried if u in found.place else False
+            for u in sheet.uses[item]
+            for k, s in enumerate(u.inputs)
+            if s is item
+        )
+    }
+    sheet.starts = starts
+    sheet.shared = {
+        item
+        for item in sheet.graph.items
+        if item not in starts
+        and (
+            item.kind == "parameter"
+            or (
+                item.kind not in ("op", "slice")
+                and item not in found.place
+                and any(u in found.place for u in sheet.uses[item])
+                and len({found.place.get(u) for u in sheet.uses[item]}) > 1
+            )
+        )
+    }
+
+
+def schedule(sheet: Sheet) -> list[Shelf]:
+    found = sheet.found
+    glue = [item for item in sheet.graph.items if item not in found.place and item not in sheet.shared]
+    glue = [item for item in glue if item not in sheet.starts]
+    waiting = dict.fromkeys(glue)
+    shelves: list[Shelf] = []
+    done: set[Item] = set()
+
+    def emit(items: list[Item]) -> None:
+        for item in items:
+            del waiting[item]
+            done.add(item)
+        shelves.extend(_segment(sheet, items, len(shelves)))
+
+    for run in found.runs:
+        inside = {item for column in run.columns for item in column.values()}
+        needed: set[Item] = set()
+        stack = [s for item in inside for s in item.inputs if s not in inside]
+        while stack:
+            item = stack.pop()
+            if item in needed:
+                continue
+            needed.add(item)
+            home = found.place.get(item)
+            if home is not None:
+                if home[0].index >= run.index:
+                    raise CannotUnroll(f"{home[0].title} and {run.title} need each other")
+                continue
+            stack += item.inputs
+        emit([item for item in waiting if item in needed])
+        sheet.row_of[run] = len(shelves)
+        for item in inside:
+            sheet.shelf_of[item] = len(shelves)
+        shelves.append(Shelf(run))
+        done |= inside
+        ready = [
+            item
+            for item in waiting
+            if item.kind == "op"
+            and any(s in inside for s in item.inputs)
+            and is_bar(sheet, item)
+            and not item.output
+            and all(s in done or s in sheet.shared for s in item.inputs)
+        ]
+        if run is not found.runs[-1]:
+            emit(ready)
+    emit(list(waiting))
+    return shelves
+
+
+def _columns_of(sheet: Sheet, items: list[Item]) -> set[tuple[Run, int]]:
+    return {home for item in items if (home := sheet.found.place.get(item)) is not None}
+
+
+def is_bar(sheet: Sheet, item: Item) -> bool:
+    """Whether it is made from, or feeds, several columns."""
+    if item.kind not in ("op", "slice"):
+        return False
+    return len(_columns_of(sheet, item.inputs)) > 1 or len(_columns_of(sheet, sheet.uses[item])) > 1
+
+
+def _segment(sheet: Sheet, items: list[Item], start: int) -> list[Shelf]:
+    """Shelves for things between two rows: a bar has one to itsheet."""
+    if not items:
+        return []
+    items.sort(key=lambda item: item.index)
+    at = {item: i for i, item in enumerate(items)}
+    edges = [(at[s], i) for i, item in enumerate(items) for s in item.inputs if s in at]
+    layers = assign_layers(len(items), edges)
+    rows: list[list[Item]] = []
+    for layer in range(max(layers) + 1):
+        row = [item for item in items if layers[at[item]] == layer]
+        # a bar made from columns stands right above them, one that feeds columns right below
+        made = [item for item in row if is_bar(sheet, item) and _columns_of(sheet, item.inputs)]
+        single = [item for item in row if not is_bar(sheet, item)]
+        rows += [[item] for item in made]
+        rows += [single] if single else []
+        rows += [[item] for item in row if is_bar(sheet, item) and item not in made]
+    final = [0] * len(items)
+    for r, row in enumerate(rows):
+        for item in row:
+            final[at[item]] = r
+    sizes = [30.0 if is_bar(sheet, item) else sheet.make(item).w for item in items]
+    layout = arrange(sizes, edges, layers=final, gap=22.0)
+    shelves = []
+    for r, row in enumerate(rows):
+        shelf = Shelf(None, row, is_bar(sheet, row[0]))
+        for item in row:
+            shelf.x[item] = layout.x[at[item]]
+            sheet.shelf_of[item] = start + r
+        shelf.rails = [s for item in row for s in dict.fromkeys(item.inputs) if s in sheet.shared]
+        shelves.append(shelf)
+    return shelves
