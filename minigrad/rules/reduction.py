@@ -208,13 +208,13 @@ def _min(x: Array, *, axis: Axis, keepdims: bool) -> Any:
     return np.min(x, axis=axis, keepdims=keepdims)
 
 
-@implements(np.max)
+@implements(np.max, np.amax)
 def max_(a: Any, axis: Axis = None, *, keepdims: bool = False) -> Any:
     """np.max; tied entries share the gradient evenly."""
     return _max(a, axis=axis, keepdims=keepdims)
 
 
-@implements(np.min)
+@implements(np.min, np.amin)
 def min_(a: Any, axis: Axis = None, *, keepdims: bool = False) -> Any:
     """np.min; tied entries share the gradient evenly."""
     return _min(a, axis=axis, keepdims=keepdims)

@@ -125,6 +125,18 @@ def flip(m: Any, axis: Any = None) -> Any:
     return _flip(m, axis=axis)
 
 
+@implements(np.flipud)
+def flipud(m: Any) -> Any:
+    """np.flipud: the rows in reverse."""
+    return _flip(m, axis=0)
+
+
+@implements(np.fliplr)
+def fliplr(m: Any) -> Any:
+    """np.fliplr: the columns in reverse."""
+    return _flip(m, axis=1)
+
+
 @primitive(lambda g, y, x, *, shift, axis: np.roll(
     g, tuple(-s for s in shift) if isinstance(shift, tuple) else -shift, axis))
 def _roll(x: Array, *, shift: Any, axis: Any) -> Array:
@@ -219,6 +231,12 @@ def vstack(tup: Sequence[Any]) -> Any:
 def hstack(tup: Sequence[Any]) -> Any:
     """np.hstack."""
     return concatenate([np.reshape(a, 1) if a.ndim == 0 else a for a in tup], 0 if tup[0].ndim < 2 else 1)
+
+
+@implements(np.column_stack)
+def column_stack(tup: Sequence[Any]) -> Any:
+    """np.column_stack: vectors become columns."""
+    return concatenate([np.reshape(a, (-1, 1)) if a.ndim < 2 else a for a in tup], 1)
 
 
 @primitive(lambda g, y, x, *, indices_or_sections, axis: np.concatenate(g, axis), outputs=True)

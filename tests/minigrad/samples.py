@@ -170,8 +170,7 @@ add("stop_gradient", lambda x: x * mg.stop_gradient(np.ones(3, x.dtype)), normal
 AXES: list[Any] = [None, 0, -1, (0, 2), (-1, 0), (0, 1, 2)]
 REDUCTIONS: list[tuple[Any, Callable[..., Array]]] = [
     (np.sum, normal), (np.mean, normal), (np.var, normal), (np.std, normal), (np.prod, positive),
-    (np.max, apart),
-    (np.min, apart), (np.ptp, apart)]
+    (np.max, apart), (np.min, apart), (np.ptp, apart), (np.amax, apart), (np.amin, apart)]
 
 for _f, _domain in REDUCTIONS:
     for _axis in AXES:
@@ -253,6 +252,8 @@ SHAPES: list[tuple[str, Callable[..., Any], Array]] = [
     ("atleast_2d", np.atleast_2d, normal(3)),
     ("atleast_2d", np.atleast_2d, normal(3, 1)),
     ("flip", np.flip, normal(2, 3)),
+    ("flip", np.flipud, normal(3, 2)),
+    ("flip", np.fliplr, normal(3, 2)),
     ("flip", lambda x: np.flip(x, -1), normal(3, 2)),
     ("flip", lambda x: np.flip(x, (0, 2)), normal(3, 2, 2)),
     ("roll", lambda x: np.roll(x, 2), normal(2, 3)),
@@ -312,6 +313,7 @@ add("stack", lambda a: np.stack([a, np.ones(2, a.dtype)], axis=1), normal(2), ca
 add("vstack", lambda a, b: np.vstack([a, b]), normal(3), normal(2, 3))
 add("hstack", lambda a, b: np.hstack([a, b]), normal(3), normal(2))
 add("hstack", lambda a, b: np.hstack([a, b]), normal(2, 3), normal(2, 1))
+add("column_stack", lambda a, b: np.column_stack([a, b]), normal(3), normal(3, 2))
 add("unbroadcast", lambda x: unbroadcast(x, shape=(1, 3)), normal(4, 2, 3),
     reference=lambda x: x.sum((0, 1))[None])
 add("unbroadcast", lambda x: unbroadcast(x, shape=(2, 3)), normal(4, 2, 3), reference=lambda x: x.sum(0),
