@@ -10,8 +10,8 @@ then renamed, so a crash leaves the old one; its last 64 bytes are the SHA-256 o
 is noticed.
 
 A loaded file is not trusted. The digest, the number of members, their names, sizes and storage, and each
-header are checked before the memory for an array is asked for, so that loading takes no more memory than the
-file is long, plus what `METADATA_LIMIT` allows.
+header are checked before the memory for an array is asked for; the JSON is short, and holds few values, beside
+the arrays. So loading takes less memory than twice the file's length, plus a few megabytes.
 """
 
 from __future__ import annotations
@@ -46,8 +46,9 @@ MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
 """From the metadata of a version to that of the next, for files that an earlier release wrote."""
 
 METADATA = "metadata.json"
-METADATA_LIMIT = 8 * 2**20
-MEMBER_LIMIT = 60_000
+METADATA_LIMIT = 2**21  # bytes of JSON, and one more for every 16 bytes of arrays
+ITEM_LIMIT = 2**16  # values in the JSON, and one more for every 256 bytes of arrays
+MEMBER_LIMIT = 20_000
 DEPTH_LIMIT = 100
 DIGEST = 64  # hexadecimal digits at the end of the file
 DTYPES = frozenset(["|b1", "|i1", "|u1", "<i2", "<u2", "<i4", "<u4", "<i8", "<u8", "<f2", "<f4", "<f8"])
@@ -80,9 +81,12 @@ def save(path: StrPath, tree: Any) -> None:
     arrays: list[Array] = []
     metadata = json.dumps({"format": FORMAT, "version": VERSION, "tree": _encode(tree, arrays, "tree", 0)},
                           allow_nan=False).encode()
-    if len(metadata) > METADATA_LIMIT:
-        raise ValueError(f"a checkpoint holds at most {METADATA_LIMIT} bytes beside its arrays, this has "
+    longest, most = _metadata_limits(sum(a.nbytes for a in arrays))
+    if len(metadata) > longest:
+        raise ValueError(f"a checkpoint holds at most {longest} bytes beside its arrays, this has "
                          f"{len(metadata)}; put long lists into arrays.")
+    if _items(metadata) > most:
+        raise ValueError(f"a checkpoint holds at most {most} values beside its arrays; put long lists into arrays.")
     if len(arrays) > MEMBER_LIMIT:
         raise ValueError(f"a checkpoint holds at most {MEMBER_LIMIT} arrays, this has {len(arrays)}.")
     target = os.path.realpath(path)
@@ -196,21 +200,55 @@ def _read(file: IO[bytes]) -> Any:
                               "that of the rest)")
     if entries > MEMBER_LIMIT + 1000:  # some may be chance
         raise CheckpointError("it has too many members")
-    with zipfile.ZipFile(file) as archive:
+    longest, _ = _metadata_limits(size)
+    bounded = cast(IO[bytes], _Bounded(file, max(CHUNK, longest, 128 * entries)))
+    with zipfile.ZipFile(bounded) as archive:
         members = archive.infolist()
         if [m.filename for m in members] != [METADATA] + [f"{k}.npy" for k in range(len(members) - 1)]:
             raise CheckpointError("its members are not those of a checkpoint")
         if any(m.compress_type != zipfile.ZIP_STORED or m.compress_size != m.file_size for m in members):
             raise CheckpointError("its members are not stored as they are")
-        if sum(m.file_size for m in members) > size or members[0].file_size > METADATA_LIMIT:
+        longest, most = _metadata_limits(size - members[0].file_size)
+        if sum(m.file_size for m in members) > size or members[0].file_size > longest:
             raise CheckpointError("its members claim to be larger than they can be")
-        metadata = _migrated(json.loads(archive.read(members[0]), parse_constant=_refuse))
+        text = archive.read(members[0])
+        if not text.isascii() or _items(text) > most:
+            raise CheckpointError("its metadata are not plain ASCII, or hold too many values")
+        metadata = _migrated(json.loads(text, parse_constant=_refuse))
+        del text
         arrays = [_read_array(archive, m) for m in members[1:]]
     used: set[int] = set()
     tree = _decode(metadata["tree"], arrays, used, 0)
     if len(used) != len(arrays):
         raise CheckpointError("its metadata leave out some of its arrays")
     return tree
+
+
+def _metadata_limits(beside: int) -> tuple[int, int]:
+    """How many bytes of JSON, and how many values in them, there may be beside so many bytes of arrays.
+
+    A value in JSON takes a few bytes in the file and up to a hundred in memory.
+    """
+    return METADATA_LIMIT + beside // 16, ITEM_LIMIT + beside // 256
+
+
+def _items(metadata: bytes) -> int:
+    """At least as many as there are values in the JSON."""
+    return sum(map(metadata.count, (b",", b"[", b"{", b":")))
+
+
+class _Bounded:
+    """A file that is never read in pieces of more than `most` bytes, whatever an archive's directory claims."""
+
+    def __init__(self, file: IO[bytes], most: int) -> None:
+        self._most = most
+        self._read = file.read
+        self.seek, self.tell, self.seekable, self.close = file.seek, file.tell, file.seekable, file.close
+
+    def read(self, size: int = -1) -> bytes:
+        if size > self._most:
+            raise CheckpointError("its list of members claims to be larger than it can be")
+        return self._read(size)
 
 
 def _migrated(metadata: Any) -> dict[str, Any]:

@@ -35,13 +35,17 @@ from .decode import chooser, generate
 from .language_model import LanguageModel
 from .plot import plot_loss
 from .progress import Progress
-from .settings import Settings, SettingsError
+from .settings import Settings
 from .text import EOS, TextError, Vocabulary
 from .train import Observer, Step, Trainer
 
 CONFIG, METRICS, SAMPLES, BEST = "config.json", "metrics.jsonl", "samples.txt", "best.npz"
 PICTURES = ("loss.png", "loss.svg")
 Say = Callable[[str], None]
+CONFIG_LIMIT, LINE_LIMIT = 2**20, 10_000  # bytes of settings, characters in a line of metrics
+
+# What damaged content may run into, on its way through what expects it whole.
+DAMAGE = (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError, RecursionError)
 
 
 class RunError(ValueError):
@@ -108,13 +112,15 @@ class RunFolder:
         """The settings in config.json. Raises RunError where there are none."""
         where = self.path / CONFIG
         try:
+            if where.stat().st_size > CONFIG_LIMIT:
+                raise ValueError("it is too large to be the settings of a run")
             return Settings.from_json(json.loads(where.read_text(encoding="utf-8"))["settings"])
         except FileNotFoundError:
             what = "there is no folder" if not self.path.exists() else "there is no run in"
             raise RunError(
                 f"{what} {self.path}: give the folder that train wrote, such as runs/python-reference-lstm"
             ) from None
-        except (OSError, ValueError, KeyError, TypeError, SettingsError) as error:
+        except DAMAGE as error:
             raise RunError(f"cannot use {where}: {_reason(error)}") from None
 
     def append(self, name: str, text: str) -> None:
@@ -139,11 +145,13 @@ class RunFolder:
     def records(self) -> list[dict[str, Any]]:
         """The lines of the metrics; those that are damaged are left out."""
         found = []
-        with suppress(OSError):
-            for line in (self.path / METRICS).read_text(encoding="utf-8", errors="replace").splitlines():
-                with suppress(ValueError):
-                    found.append(json.loads(line))
-        return [r for r in found if isinstance(r, dict) and "step" in r]
+        with suppress(OSError), open(self.path / METRICS, encoding="utf-8", errors="replace") as file:
+            while line := file.readline(LINE_LIMIT):
+                with suppress(ValueError, RecursionError):
+                    record = json.loads(line)
+                    if _is_record(record):
+                        found.append(record)
+        return found
 
     def picture(self, settings: Settings) -> list[Path]:
         """Draw the loss, where matplotlib is installed; the files written."""
@@ -164,6 +172,14 @@ class RunFolder:
                 ax.figure.savefig(buffer, format=name.rpartition(".")[2], dpi=150)
             write_file(self.path / name, buffer.getvalue())
         return [self.path / name for name in PICTURES]
+
+
+def _is_record(record: object) -> bool:
+    """Whether this is a line of metrics: a step, and perhaps losses."""
+    if not isinstance(record, dict) or type(record.get("step")) is not int:
+        return False
+    numbers = [record[name] for name in ("step", "loss", "valid") if record.get(name) is not None]
+    return all(type(x) in (int, float) and abs(x) < 1e300 for x in numbers)
 
 
 def new_folder(settings: Settings, below: str = "runs") -> Path:
@@ -212,7 +228,7 @@ class Saved(NamedTuple):
             _check_sizes(self.settings, len(self.vocabulary), values)
             model = make_model(self.settings, len(self.vocabulary))
             model.load_state_dict(values)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except DAMAGE as error:
             raise RunError(f"cannot use {self.path}: {_reason(error)}") from None
         return model
 
@@ -258,7 +274,7 @@ def _unpacked(path: Path, tree: Any) -> Saved:
         return Saved(
             path, Settings.from_json(tree["settings"]), Vocabulary.from_json(tree["vocabulary"]), tree
         )
-    except (KeyError, TypeError, SettingsError, TextError) as error:
+    except DAMAGE as error:
         raise RunError(f"cannot use {path}: {_reason(error)}") from None
 
 
@@ -279,7 +295,8 @@ def _check_sizes(settings: Settings, symbols: int, values: Any) -> None:
 def _reason(error: Exception) -> str:
     if isinstance(error, KeyError):
         return f"it has no {error}"
-    return str(getattr(error, "strerror", None) or error) or type(error).__name__
+    text = str(getattr(error, "strerror", None) or error) or type(error).__name__
+    return " ".join(text.split())[:300]
 
 
 # ----------------------------------------------------------------------------------------------------------
@@ -351,7 +368,7 @@ class Recorder(Observer):
             self.folder.cut(tree["sizes"])
         except TextError:
             raise
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except DAMAGE as error:
             raise RunError(f"cannot go on from {saved.path}: {_reason(error)}") from None
         threads = blas_info()["threads"]
         if tree.get("threads") != threads:

@@ -246,6 +246,6 @@ def dropout_mask(shape: tuple[int, ...], p: float, rng: np.random.Generator, dty
     if not 0 <= p < 1:
         raise ValueError(f"a drop probability lies in [0, 1), got {p}.")
     keep = rng.random(shape, dtype=np.float32) >= p
-    mask = np.multiply(keep, 1.0 / (1.0 - p), dtype=dtype)
+    mask = np.asarray(np.multiply(keep, 1.0 / (1.0 - p), dtype=dtype))
     mask.flags.writeable = False  # so that the tape may keep it without a copy
     return mask
