@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from functools import partial
 from typing import Any, NoReturn, TypeVar, cast
 
@@ -17,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from .backward import backpropagate
 from .primitive import TABLE, Primitive, connect
-from .recording import LOCAL, Untraceable, no_grad, recording
+from .recording import LOCAL, Untraceable, no_grad, recording, scope
 from .tape import GraphError, Node, Origin, Output, Tape, Variable, describe, next_number
 
 Array = NDArray[Any]
@@ -738,7 +739,9 @@ def grad(outputs: Tensor | Sequence[Tensor], inputs: Tensor | Sequence[Tensor], 
                              "mg.tensor(..., requires_grad=True).")
     seeds = [_seed(o, g) for o, g in zip(outputs, grad_outputs, strict=True)]
     wanted = [t.origin or t for t in inputs]
-    with recording(create_graph), QUIET():
+    # what the rules record is marked, on the tape and in pictures
+    place = scope("gradient", label="gradient") if create_graph else nullcontext()
+    with recording(create_graph), QUIET(), place:
         found = backpropagate(
             [(o.origin or o, s if create_graph else s._data.copy()) for o, s in zip(outputs, seeds, strict=True)],
             wanted, create_graph=create_graph, retain_graph=create_graph if retain_graph is None else retain_graph,

@@ -12,11 +12,14 @@ import graphviz
 import numpy as np
 
 from ..probe import Gradients, record_gradients
+from ..recording import watching
+from ..tape import Node
 from ..tensor import Tensor, grad, tape, tensor
 from .backward import MOST as BACKWARD_MOST
 from .backward import draw_backward
 from .collapse import draw_modules, draw_rolled
 from .dot import dot
+from .expand import Arriving, Steps, add_norms, expand
 from .finish import finish
 from .graph import Graph, graph_of
 from .graph import fold as refold
@@ -25,7 +28,7 @@ from .listing import listing
 from .model import Picture
 from .ops import draw_ops
 from .palette import THEMES
-from .reading import Reading, whole
+from .reading import Reading
 from .render import render
 from .runs import Analysis, analyse
 from .shorten import shorten
@@ -38,6 +41,8 @@ VIEWS = ("ops", "unrolled", "rolled", "modules", "backward")
 # Above these numbers of values a view gives way to a coarser one.
 OPS_MOST = 1500
 UNROLLED_MOST = 3000
+
+INSIDE = "Gradients inside compiled loops were not recorded; gradients=True before backward computes them."
 
 # Of a long loop, so many steps at either end are looked at.
 KEEP = 8
@@ -172,13 +177,20 @@ def draw(
             raise TypeError(f"draw() draws Tensors, got {type(t).__name__}.")
     if not wanted:
         raise ValueError("draw() needs at least one Tensor.")
-    record = gradients if isinstance(gradients, Gradients) else gradients_of(wanted) if gradients else None
     with _no_collection():
-        return _draw(wanted, record, view, theme, title, steps, depth, fold, legend)
+        everything, loops = expand(tape(wanted))
+        record = gradients if isinstance(gradients, Gradients) else None
+        if gradients and record is None:
+            record = gradients_of(wanted, loops)
+        diagram = _draw(wanted, everything, record, view, theme, title, steps, depth, fold, legend)
+        if loops and isinstance(gradients, Gradients):
+            diagram.picture.notes.append(INSIDE)
+        return diagram
 
 
 def _draw(
     wanted: list[Tensor],
+    everything: Reading,
     record: Gradients | None,
     view: str | None,
     theme: str,
@@ -188,11 +200,10 @@ def _draw(
     fold: bool,
     legend: bool,
 ) -> Diagram:
-    everything = whole(tape(wanted))
     # the coarse views count everything; the others need only the ends of a long loop
     reading = shorten(everything, max(steps, KEEP)) if view in (None, "unrolled", "rolled") else everything
     found = _analysis(reading, record, fold)
-    if reading.cuts and (found.failed or not found.runs):
+    if reading.cuts and (found.failed or not found.runs or any(item.gradient for item in found.graph.items)):
         found = _analysis(everything, record, fold)
     picture, view, notes = _choose(wanted, found, view, title, steps, depth)
     picture.notes += notes
@@ -220,15 +231,22 @@ def _no_collection() -> Iterator[None]:
             gc.enable()
 
 
-def gradients_of(outputs: Sequence[Tensor]) -> Gradients:
-    """The norms of all gradients of the sum of some outputs, computed now and added to no `.grad`."""
+def gradients_of(outputs: Sequence[Tensor], loops: dict[Node, Steps]) -> Gradients:
+    """The norms of all gradients of the sum of some outputs, computed now and added to no `.grad`.
+
+    Args:
+        outputs: what the gradients are of.
+        loops: compiled loops, in which they are wanted too.
+    """
+    arriving = Arriving()
     leaves = [leaf for leaf in tape(outputs).leaves() if isinstance(leaf, Tensor) and leaf.requires_grad]
     seeds = [tensor(np.ones(t.shape, t.dtype)) for t in outputs]
-    with record_gradients() as gradients:
+    with record_gradients() as gradients, watching(arriving.watch):
         found = grad(outputs, leaves, seeds, retain_graph=True) if leaves else ()
     for leaf, g in zip(leaves, found, strict=True):
         if g is not None:
             gradients.add_leaf(leaf, g)
+    add_norms(loops, arriving, gradients)
     return gradients
 
 
@@ -245,6 +263,8 @@ def _choose(
     size = len(found.graph.items)
     notes: list[str] = []
     recurrent = bool(found.runs) and not found.failed
+    if view is None and any(item.gradient for item in found.graph.items):
+        view = "ops"
     if view == "backward":
         if size <= BACKWARD_MOST:
             return draw_backward(wanted[0], name), "backward", notes

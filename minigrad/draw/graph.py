@@ -42,6 +42,7 @@ class Item:
         grad: norm of the gradient of the loss, if known.
         output: asked for by the user.
         value: the array, where the tape still has it.
+        gradient: made by a backward that was recorded.
     """
 
     index: int
@@ -61,6 +62,7 @@ class Item:
     metadata: dict[str, Any] | None = None
     leaf: Variable | None = None
     value: Any = None
+    gradient: bool = False
 
     def __repr__(self) -> str:
         return f"<{self.name or self.symbol} {self.index}>"
@@ -110,6 +112,7 @@ class _Reader:
         self.leaves: list[Variable] = []  # so that no id is given to another object
         self.symbols: dict[Any, str] = {}
         self.masks: dict[tuple[int, ...], list[Item]] = {}
+        self.backward: dict[Scope | None, bool] = {None: False}
 
     def item(self, root: Any) -> Item:
         """The item of an origin or a leaf."""
@@ -147,7 +150,7 @@ class _Reader:
             # what a mask lets through, and what it does not
             for mask in known[-3:]:
                 if mask.value is not None and bool((mask.value + array == 1).all()):
-                    kind, name = "mask", f"1 − {mask.name or 'mask'}"
+                    kind, name = "mask", "1 − mask"
                     return self._source(array, kind, name)
         item = self._source(array, kind, name, text)
         if kind == "mask":
@@ -189,12 +192,15 @@ class _Reader:
         foldable = op in FOLDABLE or (op == "getitem" and _is_basic(metadata.get("index")))
         symbol = self._symbol(op, metadata, texts)
         number = node.number
+        gradient = self.backward.get(node.scope)
+        if gradient is None:
+            gradient = self.backward[node.scope] = gradient_scope(node.scope) is not None
         if node.primitive.outputs:
             for slot, output in sorted((slots or {}).items()):
                 made[node, slot] = item = Item(
                     len(items), "op", op, symbol, output.name or "", output.shape, _dtype(output.dtype), node.scope,
                     list(inputs), number, slot, foldable and not output.name, self.norms.get((number, slot)),
-                    metadata=metadata,
+                    metadata=metadata, gradient=gradient,
                 )  # fmt: skip
                 if node.output is not None:
                     item.value = node.output[slot]
@@ -203,7 +209,7 @@ class _Reader:
         name = node.name or ""
         made[node] = item = Item(
             len(items), "op", op, symbol, name, node.shape, _dtype(node.dtype), node.scope, inputs, number, 0,
-            foldable and not name, self.norms.get((number, 0)), metadata=metadata, value=node.output,
+            foldable and not name, self.norms.get((number, 0)), metadata=metadata, value=node.output, gradient=gradient,
         )  # fmt: skip
         items.append(item)
         if node.arguments is not None:
@@ -224,6 +230,16 @@ class _Reader:
         if found is None:
             found = self.symbols[key] = _symbol(op, metadata, texts)
         return found
+
+
+def gradient_scope(scope: Scope | None) -> Scope | None:
+    """The scope that `grad(..., create_graph=True)` made around what its rules recorded, if it is in one."""
+    found = None
+    while scope is not None:
+        if scope.label == scope.name == "gradient":
+            found = scope
+        scope = scope.parent
+    return found
 
 
 def fold(graph: Graph, keep: Callable[[Item], bool] = lambda item: False) -> Graph:

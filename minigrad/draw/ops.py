@@ -6,7 +6,7 @@ from collections.abc import Callable, Hashable
 
 from ..recording import Scope
 from .flow import RAIL_STEP, Tap, connect, port, rails, spread, straight
-from .graph import Graph, Item
+from .graph import Graph, Item, gradient_scope
 from .labels import clean
 from .layered import Layout, arrange
 from .model import Box, Cluster, Edge, Picture, Point
@@ -164,7 +164,8 @@ def _edges(
         path = (len(near) < 200 and straight(starts[e], ends[e], near, (boxes[items[a]], boxes[items[b]]))) or connect(
             starts[e], ends[e], way, bottoms[layout.layer[a]], tops[layout.layer[b]]
         )
-        picture.edges.append(Edge(boxes[items[a]], boxes[items[b]], path))
+        style = "" if not items[b].gradient else "backward" if items[a].gradient else "saved"
+        picture.edges.append(Edge(boxes[items[a]], boxes[items[b]], path, style))
     if taps:
         left = min(min(box.left for box in picture.boxes), min((c.left for c in picture.clusters), default=0.0))
         rails(picture, [(item_box(item, item.name, False), found) for item, found in taps.items()], left)
@@ -184,6 +185,7 @@ def _clusters(
             members.setdefault(scope, []).append(i)
             depth[scope] = d
     inside: dict[Scope, Cluster] = {}
+    orders = [scope for scope in members if gradient_scope(scope) is scope]
     for scope in sorted(members, key=lambda s: -depth[s]):
         own = [boxes[items[i]] for i in members[scope]]
         left, right = min(b.left for b in own) - PAD, max(b.right for b in own) + PAD
@@ -192,7 +194,10 @@ def _clusters(
             if inner.parent is scope:
                 left, right = min(left, c.left - 5), max(right, c.right + 5)
                 top, bottom = min(top, c.top - TITLE), max(bottom, c.bottom + 5)
-        inside[scope] = Cluster(scope_title(scope), left, top, right, bottom, own, tooltip=clean(scope.path, 200))
+        title, kind = scope_title(scope), "cluster"
+        if scope in orders:
+            title, kind = f"{'second ' if orders.index(scope) == 1 else ''}{title}", "cluster backward"
+        inside[scope] = Cluster(title, left, top, right, bottom, own, kind, clean(scope.path, 200))
     result: list[Cluster] = []
     for scope in sorted(inside, key=lambda s: (depth[s], members[s][0])):
         c = inside[scope]

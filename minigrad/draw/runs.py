@@ -165,6 +165,8 @@ def _find_runs(graph: Graph) -> list[Run]:
     groups: dict[Hashable, list[Scope]] = {}
     seen: set[Scope] = set()
     for item in graph.items:
+        if item.gradient:
+            continue  # a recorded backward is no loop of the user's
         scope = item.scope
         while scope is not None and scope not in seen:
             seen.add(scope)

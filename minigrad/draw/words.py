@@ -14,6 +14,8 @@ def box_kind(item: Item) -> str:
     """The kind of box that shows an item."""
     if item.output:
         return "output"
+    if item.gradient:
+        return "gradient" if item.name else "backward"
     if item.kind == "op":
         return "named" if item.name else "op"
     return item.kind
