@@ -5,10 +5,10 @@ one code point, 0xAC00 + (initial · 21 + vowel) · 28 + final, of which there a
 or three letters, of which there are 67 (The Unicode Standard 15, 2022, section 3.12). In UTF-8 the syllable is three
 bytes, and its letters are up to nine.
 
-It matters, because Korean grammar looks at the last letter of a word: 책 "book" ends in a consonant and takes 을, 은 and
-이; 나무 "tree" ends in a vowel and takes 를, 는 and 가. A model of syllables has to learn that for each syllable, and
-knows nothing of those that it never saw in that place. A model of letters sees the consonant. The bytes have it too, in
-a remainder of a division by 28, which is another matter.
+It matters, because Korean grammar looks at the last letter of a word: 책 "book" ends in a consonant and takes 을, 은
+and 이; 나무 "tree" ends in a vowel and takes 를, 는 and 가. A model of syllables has to learn that for each syllable,
+and knows nothing of those that it never saw in that place. A model of letters sees the consonant. The bytes have it
+too, in a remainder of a division by 28, which is another matter.
 
 Sentences are generated. Some nouns stand there only with particles that do not change (도, 만); after training each
 model is asked which of the two forms follows them. With --data any Korean text is modelled at the four levels too.
