@@ -388,8 +388,8 @@ def test_export_of_layers(kind, options, lengths, state, sequences, tmp_path):
 @pytest.mark.parametrize("embedding, tied", [(None, False), (5, False), (H, True)])
 def test_export_of_language_models(embedding, tied, tmp_path):
     pytest.importorskip("onnx")
-    layers = rnn.LSTM(embedding or 9, H, 2, peephole=True)
-    model = randomised(LanguageModel(9, layers, embedding, tied=tied, dropout=0.5))
+    layers = rnn.LSTM(embedding or 9, H, 2, peephole=True, dropout=0.5)
+    model = randomised(LanguageModel(9, layers, embedding, tied=tied))
     interop.export_onnx(model, tmp_path / "model.onnx", state=True)
     ids = np.random.default_rng(6).integers(0, 9, (2, 7))
     zeros = {f"{f}_{k}": np.zeros((2, H), np.float32) for f in "hc" for k in range(2)}
