@@ -84,7 +84,7 @@ def smooth(losses, window):
 def main():
     a = common.arguments(__doc__)
     if a.full:
-        tasks = {"adding": (adding, 50, 32, 2000, 32, 5e-3), "copy memory": (copy, 20, 32, 3000, 32, 5e-3)}
+        tasks = {"adding": (adding, 50, 32, 1000, 32, 5e-3), "copy memory": (copy, 10, 32, 2000, 32, 1e-2)}
     else:
         tasks = {"adding": (adding, 10, 16, 120, 32, 2e-2), "copy memory": (copy, 3, 16, 40, 16, 2e-2)}
     curves = {}

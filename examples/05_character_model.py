@@ -92,7 +92,7 @@ def main():
     vocabulary = Vocabulary.from_text(corpus.text)
     ids, V = vocabulary.encode(corpus.text), len(vocabulary)
 
-    iterations = 200 if not a.full else 20_000
+    iterations = 200 if not a.full else 10_000
     common.title(f"min-char-rnn on {corpus.name.split('/')[-1]}: {len(ids):,} letters of {V} kinds")
     smooth = min_char_rnn(ids, V, iterations, a.seed)
     for k in range(0, iterations + 1, iterations // 4):
