@@ -6,7 +6,7 @@ import gc
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import graphviz
 import numpy as np
@@ -28,12 +28,17 @@ from .listing import listing
 from .model import Picture
 from .ops import draw_ops
 from .palette import THEMES
+from .programs import before_and_after, draw_programs
 from .reading import Reading
 from .render import render
 from .runs import Analysis, analyse
 from .shorten import shorten
+from .statistics import GradientStatistics, annotate
 from .svg import svg
 from .unrolled import CannotUnroll, draw_unrolled
+
+if TYPE_CHECKING:
+    from ..compile.run import CompiledScan
 
 FORMATS = ("svg", "dot", "txt", "png", "pdf")
 VIEWS = ("ops", "unrolled", "rolled", "modules", "backward")
@@ -42,6 +47,7 @@ VIEWS = ("ops", "unrolled", "rolled", "modules", "backward")
 OPS_MOST = 1500
 UNROLLED_MOST = 3000
 
+FREED = "The values of operations were freed by backward: statistics are drawn before it, or with retain_graph=True."
 INSIDE = "Gradients inside compiled loops were not recorded; gradients=True before backward computes them."
 
 # Of a long loop, so many steps at either end are looked at.
@@ -55,7 +61,11 @@ class Diagram:
         picture: everything that is drawn, with its place.
         view: which of the views it is.
         theme: "light", "dark" or "auto".
+        html: of the class; True shows diagrams in notebooks as inline HTML, where tooltips work also in JupyterLab,
+            which puts SVG into an image.
     """
+
+    html: ClassVar[bool] = False
 
     def __init__(self, picture: Picture, view: str, text: Callable[[], str], theme: str) -> None:
         self.picture = picture
@@ -112,7 +122,9 @@ class Diagram:
         return path
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
-        return {"image/svg+xml": self.svg, "text/plain": repr(self)}
+        kind = "text/html" if self.html else "image/svg+xml"
+        bundle = {kind: self.svg, "text/plain": repr(self)}
+        return {k: v for k, v in bundle.items() if (not include or k in include) and k not in (exclude or ())}
 
     def __str__(self) -> str:
         return self.text()
@@ -122,7 +134,7 @@ class Diagram:
 
 
 def draw(
-    outputs: Tensor | Sequence[Tensor],
+    outputs: Tensor | Sequence[Tensor] | CompiledScan,
     view: str | None = None,
     *,
     gradients: Gradients | bool | None = None,
@@ -132,6 +144,7 @@ def draw(
     depth: int | None = None,
     fold: bool = True,
     legend: bool = True,
+    statistics: bool = False,
 ) -> Diagram:
     """Draw the graph behind some values.
 
@@ -145,7 +158,7 @@ def draw(
         backward: the values beside their gradients, with formulas.
 
     Args:
-        outputs: a Tensor or several.
+        outputs: a Tensor or several; or what `mg.explain` gives, for a compiled loop before and after rewriting.
         view: one of the above; chosen by what is found when left out.
         gradients: what `mg.record_gradients()` gave, or True to compute them now (before `backward`, or
             after one with
@@ -156,6 +169,8 @@ def draw(
         depth: of the modules view: how many scopes deep to go.
         fold: leave out slices, reshapes, transposes and casts.
         legend: explain colours and shapes below.
+        statistics: write mean and deviation of values into the boxes, and with gradients=True of gradients. Values
+            are there until a backward frees them.
 
     Returns:
         A Diagram, with `.svg`, `.dot`, `.text()` and `.save(path)`.
@@ -171,6 +186,8 @@ def draw(
         raise ValueError(f"draw() has the themes light, dark and auto, not {theme!r}.")
     if steps < 2:
         raise ValueError(f"draw() shows at least 2 steps, got steps={steps}.")
+    if not isinstance(outputs, (Tensor, Sequence)):
+        return _draw_compiled(outputs, theme, title, legend)
     wanted = [outputs] if isinstance(outputs, Tensor) else list(outputs)
     for t in wanted:
         if not isinstance(t, Tensor):
@@ -179,44 +196,48 @@ def draw(
         raise ValueError("draw() needs at least one Tensor.")
     with _no_collection():
         everything, loops = expand(tape(wanted))
+        detailed = GradientStatistics() if statistics else None
         record = gradients if isinstance(gradients, Gradients) else None
         if gradients and record is None:
-            record = gradients_of(wanted, loops)
-        diagram = _draw(wanted, everything, record, view, theme, title, steps, depth, fold, legend)
-        if loops and isinstance(gradients, Gradients):
-            diagram.picture.notes.append(INSIDE)
-        return diagram
+            record = gradients_of(wanted, loops, detailed)
 
+        def analysis(reading: Reading) -> Analysis:
+            graph = graph_of(reading, record)
+            if not fold:
+                for item in graph.items:
+                    item.foldable = False
+            found = analyse(graph, reading, record)
+            if statistics and not annotate(found.graph.items, detailed):
+                notes.append(FREED)
+            return found
 
-def _draw(
-    wanted: list[Tensor],
-    everything: Reading,
-    record: Gradients | None,
-    view: str | None,
-    theme: str,
-    title: str | None,
-    steps: int,
-    depth: int | None,
-    fold: bool,
-    legend: bool,
-) -> Diagram:
-    # the coarse views count everything; the others need only the ends of a long loop
-    reading = shorten(everything, max(steps, KEEP)) if view in (None, "unrolled", "rolled") else everything
-    found = _analysis(reading, record, fold)
-    if reading.cuts and (found.failed or not found.runs or any(item.gradient for item in found.graph.items)):
-        found = _analysis(everything, record, fold)
-    picture, view, notes = _choose(wanted, found, view, title, steps, depth)
-    picture.notes += notes
-    picture.description = describe(found, picture, view)
+        notes: list[str] = []
+        # the coarse views count everything; the others need only the ends of a long loop
+        coarse = view not in (None, "unrolled", "rolled")
+        reading = everything if coarse else shorten(everything, max(steps, KEEP), turns=view != "rolled")
+        found = analysis(reading)
+        if reading.cuts and (found.failed or not found.runs or any(item.gradient for item in found.graph.items)):
+            notes = []
+            found = analysis(everything)
+        picture, view, more = _choose(wanted, found, view, title, steps, depth)
+        picture.notes += [*notes, *more, *([INSIDE] if loops and isinstance(gradients, Gradients) else [])]
+        picture.description = describe(found, picture, view)
+        for item in found.graph.items:
+            item.value = None  # a diagram holds no arrays
     return Diagram(finish(picture, legend), view, lambda: listing(found, title or ""), theme)
 
 
-def _analysis(reading: Reading, record: Gradients | None, fold: bool) -> Analysis:
-    graph = graph_of(reading, record)
-    if not fold:
-        for item in graph.items:
-            item.foldable = False
-    return analyse(graph, reading, record)
+def _draw_compiled(scan: Any, theme: str, title: str | None, legend: bool) -> Diagram:
+    """The program of a compiled loop."""
+    from ..compile.run import CompiledScan  # not needed by those who never compile
+
+    if not isinstance(scan, CompiledScan):
+        raise TypeError(f"draw() draws Tensors, or what mg.explain() gives; got {type(scan).__name__}.")
+    parts = before_and_after(scan)
+    picture, _ = draw_programs(parts, title or "compiled loop")
+    return Diagram(
+        finish(picture, legend), "program", lambda: "\n\n".join(f"# {name}\n{part}" for name, part in parts), theme
+    )
 
 
 @contextmanager
@@ -231,21 +252,27 @@ def _no_collection() -> Iterator[None]:
             gc.enable()
 
 
-def gradients_of(outputs: Sequence[Tensor], loops: dict[Node, Steps]) -> Gradients:
+def gradients_of(
+    outputs: Sequence[Tensor], loops: dict[Node, Steps], detailed: GradientStatistics | None = None
+) -> Gradients:
     """The norms of all gradients of the sum of some outputs, computed now and added to no `.grad`.
 
     Args:
         outputs: what the gradients are of.
         loops: compiled loops, in which they are wanted too.
+        detailed: for more than norms.
     """
     arriving = Arriving()
+    also = detailed.watch if detailed is not None else arriving.watch
     leaves = [leaf for leaf in tape(outputs).leaves() if isinstance(leaf, Tensor) and leaf.requires_grad]
     seeds = [tensor(np.ones(t.shape, t.dtype)) for t in outputs]
-    with record_gradients() as gradients, watching(arriving.watch):
+    with record_gradients() as gradients, watching(arriving.watch), watching(also):
         found = grad(outputs, leaves, seeds, retain_graph=True) if leaves else ()
     for leaf, g in zip(leaves, found, strict=True):
         if g is not None:
             gradients.add_leaf(leaf, g)
+            if detailed is not None:
+                detailed.add(id(leaf), g)
     add_norms(loops, arriving, gradients)
     return gradients
 

@@ -175,7 +175,7 @@ def add_norms(steps: dict[Node, Steps], arriving: Arriving, gradients: Gradients
         number: dict[int, int] = {}  # of the nodes of this run -> of those drawn
         ys: list[list[Any]] = [[] for _ in program.ys]
         order = range(call.length)
-        slices = [np.unstack(x) for x in leaves[a : a + b]]
+        slices: list[Any] = [np.unstack(x) for x in leaves[a : a + b]]
         for parts, drawn in zip(slices, found.nodes, strict=False):
             if parts[0].node is not None:
                 number[parts[0].node.number] = drawn.number

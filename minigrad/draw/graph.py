@@ -43,6 +43,8 @@ class Item:
         output: asked for by the user.
         value: the array, where the tape still has it.
         gradient: made by a backward that was recorded.
+        extra: more lines for its box.
+        gradient_range: from the least to the greatest entry of its gradient.
     """
 
     index: int
@@ -63,6 +65,8 @@ class Item:
     leaf: Variable | None = None
     value: Any = None
     gradient: bool = False
+    extra: tuple[str, ...] = ()
+    gradient_range: str = ""
 
     def __repr__(self) -> str:
         return f"<{self.name or self.symbol} {self.index}>"
@@ -224,11 +228,11 @@ class _Reader:
         if not texts and not metadata:
             return SYMBOLS.get(op, op)
         if op in ("constant_power", "exponential"):
-            return _symbol(op, metadata, texts)
+            return symbol_of(op, metadata, texts)
         key = (op, tuple(texts))
         found = self.symbols.get(key)
         if found is None:
-            found = self.symbols[key] = _symbol(op, metadata, texts)
+            found = self.symbols[key] = symbol_of(op, metadata, texts)
         return found
 
 
@@ -298,7 +302,7 @@ def _mask_text(array: Any) -> str:
     return ""
 
 
-def _symbol(op: str, metadata: dict[str, Any], texts: Iterable[tuple[int, str]]) -> str:
+def symbol_of(op: str, metadata: dict[str, Any], texts: Iterable[tuple[int, str]]) -> str:
     """What stands in the box: the operation and the plain numbers it was given."""
     if op == "constant_power":
         b = metadata.get("b")

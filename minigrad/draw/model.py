@@ -193,6 +193,18 @@ def line(points: Sequence[Point]) -> list[Point]:
     return path
 
 
+def polyline(path: Sequence[Point], pieces: int = 12) -> list[Point]:
+    """Points along a path, close enough together to see what it runs through."""
+    points = [path[0]]
+    for k in range(0, len(path) - 3, 3):
+        (x0, y0), (x1, y1), (x2, y2), (x3, y3) = path[k : k + 4]
+        for i in range(1, pieces + 1):
+            t = i / pieces
+            a, b, c, d = (1 - t) ** 3, 3 * t * (1 - t) ** 2, 3 * t * t * (1 - t), t**3
+            points.append((a * x0 + b * x1 + c * x2 + d * x3, a * y0 + b * y1 + c * y2 + d * y3))
+    return points
+
+
 def rounded(points: Sequence[Point], radius: float = 9.0) -> list[Point]:
     """Straight pieces through the points with rounded corners."""
     kept = [points[0]]

@@ -7,9 +7,9 @@ from collections.abc import Callable, Hashable
 from ..recording import Scope
 from .flow import RAIL_STEP, Tap, connect, port, rails, spread, straight
 from .graph import Graph, Item, gradient_scope
-from .labels import clean
+from .labels import clean, text_width
 from .layered import Layout, arrange
-from .model import Box, Cluster, Edge, Picture, Point
+from .model import SIZE, Box, Cluster, Edge, Picture, Point, polyline
 from .words import box_kind, box_lines, full_kind, tooltip
 
 BETWEEN = 24.0  # layers
@@ -77,7 +77,21 @@ def draw_ops(graph: Graph, title: str, names: Callable[[Item], str], clusters: b
     if clusters:
         picture.clusters = _clusters(items, chains, boxes, picture.boxes)
     _edges(picture, items, edges, boxes, position, layout, tops, bottoms, uses, on_rail, lanes)
+    for cluster in picture.clusters:
+        _move_title(cluster, picture.edges)
     return picture
+
+
+def _move_title(cluster: Cluster, edges: list[Edge]) -> None:
+    """Put a title at the right where an arrow runs through it at the left, and none at the right."""
+    wide = text_width(cluster.title, SIZE) + 4
+    free = {True: True, False: True}
+    for edge in edges:
+        for x, y in polyline(edge.path):
+            if cluster.top - 1 < y < cluster.top + TITLE:
+                free[False] = free[False] and not cluster.left < x < cluster.left + 7 + wide
+                free[True] = free[True] and not cluster.right - 7 - wide < x < cluster.right
+    cluster.to_right = free[True] and not free[False]
 
 
 def _titles(layout: Layout, chains: list[tuple[Scope, ...]]) -> dict[int, float]:

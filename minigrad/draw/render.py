@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -18,11 +19,20 @@ class RenderError(RuntimeError):
     """No renderer could make the file. The message names ways to get one and where the DOT text was saved."""
 
 
-def renderers() -> Iterator[tuple[str, str]]:
-    """Graphviz programs to try, best first, as (where it comes from, path)."""
+# pygraphviz brings Graphviz as a library; a fault in it must not take us along, so it runs in a process of its own.
+PYGRAPHVIZ = (
+    "import sys, pygraphviz; graph = pygraphviz.AGraph(string=sys.stdin.read()); "
+    "sys.stdout.buffer.write(graph.draw(format=sys.argv[1], prog='neato', args='-n2'))"
+)
+
+
+def renderers(kind: str = "png") -> Iterator[tuple[str, list[str]]]:
+    """Commands to try, best first, as (where it comes from, command); they read DOT text and write a file."""
+    # the positions are given: neato's -n2 uses them, under whatever name the program was found
+    options = ["-Kneato", "-n2", f"-T{kind}", *(["-Gdpi=144"] if kind == "png" else [])]
     chosen = os.environ.get("MINIGRAD_DOT")
     if chosen:
-        yield "MINIGRAD_DOT", chosen
+        yield "MINIGRAD_DOT", [chosen, *options]
     places = [
         os.environ.get("PATH", ""),
         str(Path(sys.executable).parent),
@@ -31,7 +41,9 @@ def renderers() -> Iterator[tuple[str, str]]:
     for origin, name in (("system", "neato"), ("system", "dot"), ("graphviz-pure", "graphviz-pure")):
         found = shutil.which(name, path=os.pathsep.join(p for p in places if p))
         if found:
-            yield origin, found
+            yield origin, [found, *options]
+    if importlib.util.find_spec("pygraphviz") is not None:
+        yield "pygraphviz", [sys.executable, "-c", PYGRAPHVIZ, kind]
 
 
 def render(source: str, kind: str, saved: Path) -> bytes:
@@ -46,9 +58,8 @@ def render(source: str, kind: str, saved: Path) -> bytes:
         RenderError: there is no renderer, or all failed.
     """
     failures: list[str] = []
-    for origin, program in renderers():
-        # the positions are given: neato's -n2 uses them, under whatever name the program was found
-        command = [program, "-Kneato", "-n2", f"-T{kind}", *(["-Gdpi=144"] if kind == "png" else [])]
+    for origin, command in renderers(kind):
+        program = command[0]
         try:
             done = subprocess.run(command, input=source.encode(), capture_output=True, timeout=TIMEOUT, check=False)
         except (OSError, subprocess.TimeoutExpired) as error:

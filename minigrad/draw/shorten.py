@@ -21,13 +21,19 @@ LEAST = 40  # shorter loops are left whole
 LONGEST_TURN = 100  # how many steps truncated backpropagation may keep together
 
 
-def shorten(reading: Reading, keep: int) -> Reading:
-    """What is left of it without the middle of its long loops; `keep` steps stay at either end."""
+def shorten(reading: Reading, keep: int, turns: bool = True) -> Reading:
+    """What is left of it without the middle of its long loops.
+
+    Args:
+        reading: what there is.
+        keep: so many steps stay at either end.
+        turns: also loops that repeat only every few steps, with truncated backpropagation.
+    """
     nodes = reading.nodes
     if len(nodes) < LEAST:
         return reading
     place = {node: i for i, node in enumerate(nodes)}
-    cuts = [cut for steps in _loops(nodes) if (cut := _cut(reading, place, steps, keep)) is not None]
+    cuts = [cut for steps in _loops(nodes) if (cut := _cut(reading, place, steps, keep, turns)) is not None]
     return (_without(reading, place, cuts) if cuts else None) or reading
 
 
@@ -53,7 +59,9 @@ def _loops(nodes: Sequence[Node]) -> list[list[tuple[Scope, int]]]:
     return [steps for steps in loops.values() if len(steps) >= LEAST]
 
 
-def _cut(reading: Reading, place: dict[Node, int], steps: list[tuple[Scope, int]], keep: int) -> Cut | None:
+def _cut(
+    reading: Reading, place: dict[Node, int], steps: list[tuple[Scope, int]], keep: int, turns: bool
+) -> Cut | None:
     """The stretch of steps that can be taken out of the middle of a loop; None if it is not worth it."""
     numbers = [scope.step or 0 for scope, _ in steps]
     starts = [at for _, at in steps]
@@ -61,7 +69,7 @@ def _cut(reading: Reading, place: dict[Node, int], steps: list[tuple[Scope, int]
     if abs(direction) != 1:
         return None
     # with truncated backpropagation a step is not like the one before it, but like the one before the last cut
-    for turn in range(1, min(len(steps) // 4, LONGEST_TURN)):
+    for turn in range(1, min(len(steps) // 4, LONGEST_TURN) if turns else 2):
         first = max(keep, turn + 1)
         last = first
         inside: dict[Scope | None, tuple[Any, ...]] = {}

@@ -8,6 +8,7 @@ import numpy as np
 
 from .graph import Item
 from .labels import CIRCLES, clean, norm, number, shape_text
+from .statistics import value_range
 
 
 def box_kind(item: Item) -> str:
@@ -22,8 +23,12 @@ def box_kind(item: Item) -> str:
 
 
 def box_lines(item: Item, name: str, mixed: bool = False) -> tuple[str, ...]:
-    """At most two lines: what it is, and its shape or its gradient."""
-    name = clean(name)
+    """At most two lines: what it is, and its shape or its gradient; and statistics, if they were asked for."""
+    lines = _lines(item, clean(name), mixed)
+    return (*lines, *item.extra) if item.extra else lines
+
+
+def _lines(item: Item, name: str, mixed: bool) -> tuple[str, ...]:
     shape = shape_text(item.shape, item.dtype if mixed else "")
     if item.kind == "parameter":
         first = f"{name} {shape}" if name else f"parameter {shape}"
@@ -33,7 +38,7 @@ def box_lines(item: Item, name: str, mixed: bool = False) -> tuple[str, ...]:
             name if name and name != "mask" else "dropout mask" if item.symbol else "mask",
             shape if "p=" in name else f"{shape} {item.symbol}".strip(),
         )
-    if item.kind in ("input", "constant"):
+    if item.kind in ("input", "constant", "state"):
         return (name or item.kind, shape)
     if name:
         return (f"{name} = {item.symbol}", shape)
@@ -47,6 +52,9 @@ def tooltip(item: Item, name: str = "") -> str:
         f"{what} → {clean(name or item.name)}" if name or item.name else what,
         f"shape {item.shape}, {item.dtype}",
     ]
+    span = value_range(item.value)
+    if span:
+        lines.append(f"values {span}")
     if item.metadata:
         lines.append(
             clean(
@@ -58,6 +66,8 @@ def tooltip(item: Item, name: str = "") -> str:
         )
     if item.grad is not None:
         lines.append(f"‖∂L/∂{clean(name or item.name) or 'out'}‖ = {number(item.grad)}")
+    if item.gradient_range:
+        lines.append(f"entries of the gradient {item.gradient_range}")
     if item.scope is not None:
         lines.append(f"made in {clean(item.scope.path, 120)}")
     return "\n".join(lines)
@@ -65,7 +75,8 @@ def tooltip(item: Item, name: str = "") -> str:
 
 def full_kind(item: Item) -> str:
     """Shape of the box of an item where it is not that of its kind: the small circle."""
-    return "circle" if item.kind == "op" and not item.name and not item.output and item.symbol in CIRCLES else ""
+    plain = item.kind == "op" and not item.name and not item.output and not item.extra
+    return "circle" if plain and item.symbol in CIRCLES else ""
 
 
 def _plain(value: Any) -> str:

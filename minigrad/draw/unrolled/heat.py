@@ -8,6 +8,8 @@ from ..palette import heat_level
 from ..runs import Run, State
 from .sheet import Sheet
 
+CELLS = 400  # of a strip
+
 
 def measure_gradients(sheet: Sheet) -> None:
     ratios: list[float] = []
@@ -65,10 +67,15 @@ def strips(sheet: Sheet) -> None:
         if run.reverse:
             grads.reverse()
         first, last = min(run.times), max(run.times)
+        # a strip of thousands of cells is grey dust: each stands for several steps then
+        several = -(-len(grads) // CELLS)
         levels, tips = [], []
-        for t, grad in enumerate(grads, first):
+        for k in range(0, len(grads), several):
+            part = grads[k : k + several]
+            grad = max((g for g in part if g is not None), default=None)
+            t = f"t = {first + k}" + (f" … {first + k + len(part) - 1}" if len(part) > 1 else "")
             levels.append(level(sheet, state, grad) or "heat-none")
-            tips.append(f"t = {t}: " + (norm(grad) if grad is not None else "no gradient"))
+            tips.append(f"{t}: " + (norm(grad) if grad is not None else "no gradient"))
         which = f"{run.title} · " if len(sheet.found.runs) > 1 else ""
         sheet.picture.strips.append(
             Strip(
