@@ -2,7 +2,7 @@
 
 `mg.grad(y, x, create_graph=True)` writes the backward pass on the tape too. Four things that this is good for:
 
-1. tanh and its derivatives up to the fourth, and the graphs of the first two, which are nothing but more of the tape.
+1. tanh and its derivatives up to the fourth, and the graph of the first two, which is nothing but more of the tape.
 2. Newton's method (Newton 1669, Raphson 1690): x - f(x) / f'(x) doubles the correct digits at each step; the minimum of
    Rosenbrock's valley (1960) takes six steps with its Hessian, and thousands without.
 3. A penalty on the gradient with respect to the *inputs* (double backpropagation, Drucker & LeCun 1992; in adversarial
@@ -34,8 +34,7 @@ y = np.tanh(one)
 (dy,) = mg.grad(y, one, create_graph=True)
 (ddy,) = mg.grad(dy, one, create_graph=True)
 mg.name(y=y, dy=dy, ddy=ddy)
-save(options.out, "12_tanh.svg", mg.draw([y, dy], view="ops", title="tanh and its derivative: 1 - tanh²"))
-save(options.out, "12_tanh_twice.svg", mg.draw([y, dy, ddy], view="ops", title="and the derivative of that"))
+save(options.out, "12_tanh_twice.svg", mg.draw([y, dy, ddy], view="ops"))
 
 title("2. Newton's method")
 root = mg.tensor(2.0, requires_grad=True)  # Newton's own example: x³ - 2x - 5 = 0
@@ -107,7 +106,7 @@ for _ in range(40 if options.full else 15):
     v = v / np.linalg.norm(v)
 curvature = np.sum(v * mg.hvp(energy, U, v))
 print(f"largest curvature: {curvature:.7f}; the matrix would be {U.size} × {U.size}, "
-      f"a product is {U.size} numbers; descent is stable up to a step size of 2 / {curvature:.4f} = {2 / curvature:.0f}")
+      f"a product is {U.size} numbers; descent is stable up to a step of 2 / {curvature:.4f} = {2 / curvature:.0f}")
 slopes = [mg.grad(energy(p), p)[0].data for p in (mg.tensor(U + e * v, requires_grad=True) for e in (1e-4, -1e-4))]
 print(f"the same by a difference of two gradients: {np.sum(v * (slopes[0] - slopes[1])) / 2e-4:.7f}")
 
