@@ -374,7 +374,7 @@ def fit(
             no good then either.
     """
     started = saved = time.monotonic()
-    average = _Average()
+    average, complete = _Average(), -1  # the step whose metrics and checkpoint are written
 
     def over() -> str:
         if interrupts is not None and interrupts.received is not None:
@@ -416,16 +416,15 @@ def fit(
             raise
         average.steps.append(step)
         observer.stepped(trainer, step)
-        if trainer.steps % plan.valid_every == 0:
-            observer.save(trainer, measure(validate=True))
-            saved = time.monotonic()
-        elif trainer.steps % plan.log_every == 0:
-            measure(validate=False)
-        if time.monotonic() - saved > plan.save_seconds:
-            observer.save(trainer, False)
-            saved = time.monotonic()
+        look = trainer.steps % plan.valid_every == 0
+        best = measure(validate=look) if look or trainer.steps % plan.log_every == 0 else False
+        # before the checkpoint of this step, for who goes on from there does not come by here again
         if plan.sample_every and trainer.steps % plan.sample_every == 0:
             observer.sample(trainer)
-    # Who interrupts does not want to wait for a validation.
-    observer.save(trainer, measure(validate=why in ("steps", "seconds")))
+        if look or time.monotonic() - saved > plan.save_seconds:
+            observer.save(trainer, best)
+            saved = time.monotonic()
+            complete = trainer.steps if look else complete
+    if trainer.steps != complete:  # who interrupts does not want to wait for a validation
+        observer.save(trainer, measure(validate=why in ("steps", "seconds")))
     return why

@@ -14,6 +14,8 @@ import numpy as np
 from .arrays import Arrays, as_array
 
 StrPath = str | os.PathLike[str]
+HEADER_LIMIT = 2**21  # bytes, and one more for every 16 bytes of the file
+ARRAY_LIMIT = 20_000
 
 
 def save_safetensors(path: StrPath, arrays: Mapping[str, Any]) -> None:
@@ -66,11 +68,23 @@ def load_safetensors(path: StrPath) -> Arrays:
     """
     library = _library()
     try:
+        _check_header(path)
         return dict(library.load_file(path))
     except FileNotFoundError:
         raise
     except Exception as error:
         raise ValueError(f"cannot read {os.fspath(path)} as a safetensors file: {error}") from error
+
+
+def _check_header(path: StrPath) -> None:
+    """Raises ValueError where the list of arrays takes far more memory than the file is long."""
+    with open(path, "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        length = int.from_bytes(file.read(8), "little")
+        if size < 8 or length > size - 8:
+            raise ValueError("its header is longer than the file")
+        if length > HEADER_LIMIT + size // 16 or file.read(length).count(b"{") > ARRAY_LIMIT:
+            raise ValueError("its header is too long, or lists too many arrays")
 
 
 def _library() -> Any:

@@ -96,8 +96,8 @@ def damaged(rng: Rng, content: bytes, times: int | None = None) -> bytes:
     return bytes(bad)
 
 
-JUNK: list[Any] = [None, True, False, 0, 1, -1, 2, 10**6, 2**31, 2**63, -2**63, 2**64, 10**30, 10**400, 0.5, -0.0, 1e308,
-                   math.nan, math.inf, -math.inf, "", "0", "x", "char", "lstm", "\0", "\ud800", "../../etc/passwd",
+JUNK: list[Any] = [None, True, False, 0, 1, -1, 2, 10**6, 2**31, 2**63, -2**63, 2**64, 10**30, 10**400, 0.5, -0.0,
+                   1e308, math.nan, math.inf, -math.inf, "", "0", "x", "char", "lstm", "\0", "\ud800", "../../etc/passwd",
                    "x" * 10_000, [], [[]], {}, {"": 0}, [0], [1, 2], {"array": 0}, [None] * 100]
 
 
@@ -235,18 +235,20 @@ def archive_of(rng: Rng) -> bytes:
 def wide(rng: Rng) -> Any:
     """Values that are short in JSON and long in memory."""
     n = one_of(rng, [10, 1000, 1000, 30_000, 100_000])
-    return one_of(rng, [[[]] * n, [0.5] * n, {"tuple": [[]] * n}, {"dict": [[k, None] for k in range(n)]}, ["ab"] * n,
-                        ["\U0001f642" + "x" * n] * 3, {"int": "0x" + "f" * n}, [{"float": "nan"}] * n,
-                        "\U0001f642" + "x" * 19 * n, "\U0001f642" + "x" * 30 * n])
+    return one_of(rng, [
+        lambda: [[]] * n, lambda: [0.5] * n, lambda: {"tuple": [[]] * n}, lambda: ["ab"] * n,
+        lambda: {"dict": [[k, None] for k in range(n)]}, lambda: ["\U0001f642" + "x" * n] * 3, lambda: {"int": "0x" + "f" * n},
+        lambda: [{"float": "nan"}] * n, lambda: "\U0001f642" + "x" * 19 * n, lambda: "\U0001f642" + "x" * 30 * n])()
 
 
 def hostile_json(rng: Rng, text: bytes) -> bytes:
     """JSON to break a reader."""
     n = one_of(rng, [50, 1000, 1000, 100_000])
     return one_of(rng, [
-        b"[" * n, b'{"tree":' * n, b"[" * n + b"]" * n, b'{"a":' * n + b"1" + b"}" * n, b"9" * n, b"-", b"\xff\xfe" + text,
-        b"\xef\xbb\xbf" + text, b'{"format": "minigrad checkpoint", "version": 1, "tree": ' + b"[" * n + b"]" * n + b"}",
-        b'{"format": "minigrad checkpoint", "version": 1, "version": 1, "tree": 1, "tree": 2}', b"1e999999", b"NaN",
+        b"[" * n, b'{"tree":' * n, b"[" * n + b"]" * n, b'{"a":' * n + b"1" + b"}" * n, b"9" * n, b"-",
+        b"\xff\xfe" + text, b"\xef\xbb\xbf" + text, b"1e999999", b"NaN",
+        b'{"format": "minigrad checkpoint", "version": 1, "tree": ' + b"[" * n + b"]" * n + b"}",
+        b'{"format": "minigrad checkpoint", "version": 1, "version": 1, "tree": 1, "tree": 2}',
         b'{"format": "minigrad checkpoint", "version": 1, "tree": 1e999}', text.replace(b"1", b"1e400"),
         text.decode("utf-8", "replace").encode("utf-16"), text + text, text[:-1], b"\0" * n, b""])
 
@@ -291,14 +293,15 @@ def make_safetensors(rng: Rng) -> bytes:
     header: dict[str, Any] = {"__metadata__": {"a": "b"}} if rng.random() < 0.2 else {}
     data = b""
     for k in range(int(rng.integers(0, 4))):
-        array = rng.standard_normal(tuple(rng.integers(0, 5, int(rng.integers(0, 4))))).astype(one_of(rng, ["f4", "f8"]))
-        end = len(data) + array.nbytes
-        header[f"w{k}"] = {"dtype": f"F{8 * array.itemsize}", "shape": list(array.shape), "data_offsets": [len(data), end]}
+        shape, dtype = tuple(rng.integers(0, 5, int(rng.integers(0, 4)))), one_of(rng, ["f4", "f8"])
+        array = rng.standard_normal(shape).astype(dtype)
+        header[f"w{k}"] = {"dtype": f"F{8 * array.itemsize}", "shape": list(array.shape),
+                           "data_offsets": [len(data), len(data) + array.nbytes]}
         data += array.tobytes()
     kind = rng.integers(8)
     if kind == 0:
-        header = shaken(rng, header, lambda: one_of(rng, [*JUNK, "BF16", "I64", "F8_E4M3", "BOOL", [2**40], [0, 2**63]]),
-                        0.4)
+        junk = [*JUNK, "BF16", "I64", "F8_E4M3", "BOOL", [2**40], [0, 2**63]]
+        header = shaken(rng, header, lambda: one_of(rng, junk), 0.4)
     text = json.dumps(header).encode()
     if kind == 1:
         text = damaged(rng, text)
@@ -361,8 +364,9 @@ _TRAINER: list[Any] = []
 def run_tree() -> Any:
     """What the checkpoint of a run holds."""
     if not _TREE:
-        _TREE.append({"settings": SMALL.to_json(), "vocabulary": VOCABULARY.to_json(), "trainer": trained().state_dict(),
-                      "sampling": np.random.default_rng(0).bit_generator.state, "seconds": 1.5, "threads": None,
+        _TREE.append({"settings": SMALL.to_json(), "vocabulary": VOCABULARY.to_json(),
+                      "trainer": trained().state_dict(), "seconds": 1.5, "threads": None,
+                      "sampling": np.random.default_rng(0).bit_generator.state,
                       "sizes": {"metrics.jsonl": 0, "samples.txt": 0}})
     return _TREE[0]
 
@@ -477,16 +481,12 @@ def choose(seed: int, number: int) -> tuple[str, bytes]:
 
 
 def attempt(kind: str, content: bytes, folder: str) -> str:
-    """Load a file from an empty folder; what came of it: "error" or "loaded". Raises Wrong for anything else.
-
-    tracemalloc must be running.
-    """
+    """Load a file from an empty folder; what came of it: "error" or "loaded". Raises Wrong for anything else."""
     _, _, read, documented = KINDS[kind]
     try:
         path = Path(folder, "file")
         path.write_bytes(content)
-        tracemalloc.reset_peak()
-        before = tracemalloc.get_traced_memory()[0]
+        tracemalloc.start()
         started = time.process_time()
         try:
             read(path)
@@ -501,7 +501,7 @@ def attempt(kind: str, content: bytes, folder: str) -> str:
             if isinstance(error, KeyboardInterrupt):
                 raise
             raise Wrong(f"{type(error).__name__}: {error}") from error
-        used = tracemalloc.get_traced_memory()[1] - before
+        used = tracemalloc.get_traced_memory()[1]
         if used > 2 * len(content) + ALLOWANCE:
             raise Wrong(f"it took {used / 2**20:.1f} MiB for a file of {len(content) / 2**20:.1f}")
         if time.process_time() - started > SECONDS:
@@ -509,6 +509,7 @@ def attempt(kind: str, content: bytes, folder: str) -> str:
         if sorted(os.listdir(folder)) not in (["file"], ["config.json"], ["metrics.jsonl"]):
             raise Wrong(f"there are other files now: {os.listdir(folder)}")
     finally:
+        tracemalloc.stop()
         for left in os.listdir(folder):
             os.unlink(os.path.join(folder, left))
     return outcome
@@ -537,7 +538,6 @@ def main() -> int:
     warnings.simplefilter("ignore")
     run_tree()
     folder = tempfile.mkdtemp(dir="/dev/shm" if os.path.isdir("/dev/shm") else None)
-    tracemalloc.start()
     for number in range(a.count) if a.only is None else [a.only]:
         kind, content = choose(a.seed, number)
         if a.kind not in (None, kind):
@@ -550,7 +550,7 @@ def main() -> int:
             outcomes[f"{kind}: {attempt(kind, content, folder)}"] += 1
         except Wrong as error:
             failed += 1
-            print(f"file {number} of seed {a.seed} ({kind}, {len(content)} bytes): {error}", file=sys.stderr, flush=True)
+            print(f"file {number} of seed {a.seed} ({kind}, {len(content)} bytes): {error}", file=sys.stderr)
         finally:
             if hasattr(signal, "SIGALRM"):
                 signal.alarm(0)

@@ -266,6 +266,17 @@ def test_fit_looks_when_it_is_time():
     assert notes.lines[0].keys() == {"step", "epoch", "loss", "norm", "clipped", "skipped", "lr", "seconds"}
 
 
+def test_what_is_written_at_a_step_comes_before_its_checkpoint_and_once():
+    """Who goes on from the checkpoint does not come by that step again."""
+    trainer, events = make(valid=TEXT[:60]), []
+    notes = Notes()
+    notes.measured = lambda trainer, record: events.append(("line", trainer.steps))
+    notes.sample = lambda trainer: events.append(("sample", trainer.steps))
+    notes.save = lambda trainer, best: events.append(("save", trainer.steps))
+    assert fit(trainer, Plan(steps=4, valid_every=2, sample_every=2, log_every=9), notes) == "steps"
+    assert events == [(what, step) for step in (2, 4) for what in ("line", "sample", "save")]
+
+
 def test_fit_without_validation_and_out_of_time():
     notes = Notes()
     trainer = make()
