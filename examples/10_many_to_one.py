@@ -68,8 +68,8 @@ class Reader(mg.nn.Module):
 
 options = arguments(__doc__)
 rng = np.random.default_rng(options.seed)
-asked = batch(rng, 5000 if options.full else 500)
-hidden, steps = (48, 1000) if options.full else (24, 90)
+asked = batch(rng, 5000 if options.full else 300)
+hidden, steps, size = (48, 1000, 64) if options.full else (24, 120, 32)
 print(f"'{' '.join(WORDS[k] for k in asked[0][0] if k)}' → {'good' if asked[2][0] else 'bad'}; "
       f"{asked[1].min()} to {asked[1].max()} words")
 title(f"How many of {len(asked[0])} new sentences are understood")
@@ -80,12 +80,12 @@ for how in ("bag of words", "padding is read", "last valid step", "mean over val
     adam = mg.optim.Adam(reader.parameters(), lr=1e-2)
     curve = []
     for step in range(steps):
-        ids, lengths, labels = batch(own, 64)
+        ids, lengths, labels = batch(own, size)
         adam.zero_grad()
         mg.cross_entropy(reader(ids, lengths), labels).backward()
         mg.optim.clip_grad_norm(adam.parameters, 1.0)
         adam.step()
-        if (step + 1) % (steps // 5) == 0:
+        if (step + 1) % (steps // (20 if options.full else 3)) == 0:
             with mg.no_grad():
                 right = np.argmax(reader(*asked[:2]).data, axis=-1) == asked[2]
             curve.append((step + 1, 100 * right.mean()))

@@ -74,7 +74,7 @@ for form in ("NFC", "NFD"):
     text = unicodedata.normalize(form, "한글")
     print(f"{form}: {len(text)} characters, {' '.join(f'U+{ord(c):04X}' for c in text)}; {len(text.encode())} bytes")
 
-number, asked = (6000, 16) if options.full else (500, 4)
+number, asked = (6000, 16) if options.full else (350, 4)
 texts = {"generated sentences": ["\n".join(sentence(rng) for _ in range(n)) for n in (number, number // 10)]}
 if options.data:
     text = read_corpus(options.data, limit=None if options.full else 20_000, normalize="NFC").text
