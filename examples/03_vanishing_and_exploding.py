@@ -108,7 +108,7 @@ def main():
     def heat(ax):
         ratios = np.array([np.log10(np.maximum(n, 1e-30) / n[-1]) for n in norms.values()])
         mesh = ax.pcolormesh(np.arange(T + 1) + 0.5, np.arange(len(ratios) + 1), ratios, cmap="RdBu_r", vmin=-8, vmax=8,
-                             edgecolors="face", linewidth=0.3)
+                             rasterized=True)
         ax.set(yticks=np.arange(len(ratios)) + 0.5, yticklabels=list(norms), xlabel="time step")
         ax.invert_yaxis()
         ax.figure.colorbar(mesh, label="log₁₀ of the norm,\nrelative to the last step")

@@ -86,7 +86,7 @@ def main():
     if a.full:
         tasks = {"adding": (adding, 50, 32, 1000, 32, 5e-3), "copy memory": (copy, 10, 32, 2000, 32, 1e-2)}
     else:
-        tasks = {"adding": (adding, 10, 16, 120, 32, 2e-2), "copy memory": (copy, 3, 16, 40, 16, 2e-2)}
+        tasks = {"adding": (adding, 10, 16, 120, 32, 2e-2), "copy memory": (copy, 3, 16, 40, 8, 2e-2)}
     curves = {}
     for title, (task, T, *rest) in tasks.items():
         baseline = 1 / 6 if task is adding else 10 * math.log(8) / (T + 20)

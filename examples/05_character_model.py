@@ -88,7 +88,7 @@ def explained(h, text):
 
 def main():
     a = common.arguments(__doc__, data="a text to learn, in place of the language reference inside Python")
-    corpus = read_corpus(a.data or "python-reference", limit=None if a.full else 40_000)
+    corpus = read_corpus(a.data or "python-reference", limit=None if a.full else 32_000)
     vocabulary = Vocabulary.from_text(corpus.text)
     ids, V = vocabulary.encode(corpus.text), len(vocabulary)
 
@@ -129,7 +129,7 @@ def main():
     for t in (0.3, 0.7, 1.0, 1.5):
         choose = chooser(np.random.default_rng(a.seed), t)
         letters = generate(model, vocabulary.encode("The " if "The " in corpus.text else text[:4]), choose)
-        said = vocabulary.decode(list(itertools.islice(letters, 200 if not a.full else 1000)))
+        said = vocabulary.decode(list(itertools.islice(letters, 150 if not a.full else 1000)))
         words = said.split()
         print(f"t = {t}: {sum(w in known for w in words) / max(1, len(words)):4.0%} of its words are in the text\n"
               f"    {said[:110]!r}")

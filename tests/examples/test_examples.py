@@ -75,7 +75,7 @@ def character_model(printed):
 
 def deeper_and_both_ways(printed):
     right = re.findall(r"^  \d layers?, (forward|both ways) +([\d.]+)%", printed, re.MULTILINE)
-    assert max(float(share) for direction, share in right if direction == "forward") < 83.5  # 81.25, and some luck
+    assert max(float(share) for direction, share in right if direction == "forward") < 84  # 81.25, and some luck
     assert min(float(share) for direction, share in right if direction == "both ways") > 90
     assert number(r"both ways: ([\d.]+)% of the second and third words", printed) > 95
     assert number(r"  forward: ([\d.]+)% of the second and third words", printed) < 60
