@@ -52,6 +52,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         options.print_help()
         return 0
     try:
+        for name in ("source", "run", "resume", "folder", "output"):
+            path = getattr(arguments, name, None)
+            if path is not None and (not path or "\0" in path):
+                raise SettingsError(f"{path!r} is no name of a file or folder")
         return COMMANDS[arguments.command](arguments)
     except MISTAKES as error:
         return _fail(arguments, str(error), 2)
@@ -84,6 +88,8 @@ def train(arguments: Namespace) -> int:
     given = {name: value for name, value in vars(arguments).items() if name not in ("command", "prog")}
     run, overwrite = given.pop("run", None), given.pop("overwrite", False)
     resume = given.pop("resume", None)
+    if given.get("clip") and given.get("clip_value"):
+        raise SettingsError("--clip and --clip-value exclude each other: give one")
     if resume is None:
         settings, saved = _new_settings(given), None
         folder = RunFolder(new_folder(settings) if run is None else run)
@@ -139,8 +145,6 @@ def train(arguments: Namespace) -> int:
 
 
 def _new_settings(given: dict[str, Any]) -> Settings:
-    if given.get("clip") and given.get("clip_value"):
-        raise SettingsError("--clip and --clip-value exclude each other: give one")
     source = given.get("source", Settings.source)
     if source != "-" and source not in EMBEDDED:  # it is to be found again, from wherever the run goes on
         given["source"] = os.path.abspath(source)
@@ -210,7 +214,8 @@ def score(arguments: Namespace) -> int:
     if arguments.source is None and saved.settings.valid:
         ids = ids[round(ids.size * (1 - saved.settings.valid)):]
         name = f"the end of {name}, held out for validation"
-    result = evaluate(saved.model(), ids, arguments.batch, saved.settings.time)
+    rows = max(1, min(arguments.batch, ids.size - 1))
+    result = evaluate(saved.model(), ids, rows, saved.settings.time)
     unit = UNIT[saved.vocabulary.level]
     print(f"{result.bits:.4f} bits/{unit}   {result.nats:.4f} nats/{unit}   "
           f"perplexity {result.perplexity:.4f}")

@@ -42,6 +42,7 @@ EXAMPLES = {
   python -m rnn draw --cell lstm --steps 3
   python -m rnn draw --cell gru --hidden 4 --layers 2 -o gru.svg"""}
 
+LARGEST = 10**18  # whole number that an option takes: what counts and sizes can be
 RUN = "folder that train wrote, or one of its checkpoints"
 
 
@@ -145,7 +146,7 @@ def _draw(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("folder", nargs="?", metavar="RUN", help=RUN + " (default: a new, small model)")
     sub.add_argument("-o", "--output", default="graph.svg", metavar="FILE",
                      help=".svg, .dot, .txt; .png and .pdf with Graphviz installed (default: %(default)s)")
-    sub.add_argument("--steps", type=_number(int, 1), default=3, metavar="N",
+    sub.add_argument("--steps", type=_number(int, 1, 1000), default=3, metavar="N",
                      help="steps in time (default: %(default)s)")
     sub.add_argument("--cell", choices=get_args(CellName), help="of a new model (default: lstm)")
     sub.add_argument("--hidden", type=_number(int, 1), metavar="N", help="of a new model (default: 8)")
@@ -164,7 +165,9 @@ def _number(kind: type[int] | type[float], least: float = -math.inf,
         try:
             value = kind(text)
         except ValueError:
-            raise argparse.ArgumentTypeError(f"a {name} is needed, not {text!r}") from None
+            raise argparse.ArgumentTypeError(f"a {name} is needed, not {text[:40]!r}") from None
+        if isinstance(value, int) and abs(value) > LARGEST:
+            raise argparse.ArgumentTypeError(f"a smaller number is needed, not one of {len(text)} digits")
         if least <= value <= most and math.isfinite(value):
             return value
         bounds = f" from {least} to {most}" if math.isfinite(most) else f" of at least {least}"

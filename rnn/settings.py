@@ -163,6 +163,8 @@ def _check_bounds(one: Field[Any], value: Any) -> None:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return
     least, above, below = (one.metadata[name] for name in ("least", "above", "below"))
+    if isinstance(value, int) and abs(value) > 2**1000:  # more than a float can be
+        raise SettingsError(f"{option(one.name)} is a smaller number, not one of {value.bit_length()} bits")
     if not (math.isfinite(value) and least <= value and above < value < below):
         bounds = [text for text, bound in ((f"at least {least:g}", least), (f"above {above:g}", above),
                                            (f"below {below:g}", below)) if math.isfinite(bound)]

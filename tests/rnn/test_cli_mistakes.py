@@ -1,0 +1,121 @@
+"""Mistakes at the command line that nobody should have to think of: each is one line, status 2, and nothing is lost."""
+
+import io
+import os
+import shutil
+import sys
+
+import pytest
+
+import rnn.text.corpus
+from rnn.cli import main
+from rnn.runs import RunFolder
+
+SMALL = ["--hidden", "4", "--batch", "2", "--time", "6", "--steps", "2"]
+MANY = "9" * 400
+
+
+@pytest.fixture(autouse=True)
+def no_pictures(monkeypatch):
+    monkeypatch.setattr(RunFolder, "picture", lambda *_: [])
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A text, a run, and folders that look like runs."""
+    here = tmp_path_factory.mktemp("place")
+    (here / "TEXT").write_text("the quick brown fox. " * 20)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(RunFolder, "picture", lambda *_: [])
+        assert main(["train", str(here / "TEXT"), *SMALL, "--run", str(here / "RUN")]) == 0
+    for name in ("FOLDER", "DEEP", "LONG", "EMPTYDIR"):
+        (here / name).mkdir()
+    (here / "FOLDER" / "config.json").mkdir()
+    (here / "DEEP" / "config.json").write_text("[" * 100_000)
+    (here / "LONG" / "config.json").write_text(" " * 2**21)
+    shutil.copytree(here / "RUN", here / "HOLLOW")
+    for file in (here / "HOLLOW").glob("*.npz"):
+        file.unlink()
+    (here / "HOLLOW" / "checkpoint-00000002.npz").mkdir()
+    return here
+
+
+@pytest.mark.parametrize("argv, words", [
+    (["train", ""], "'' is no name"),
+    (["train", "a\0b"], "'a\\x00b' is no name"),
+    (["train", "/dev/null"], "is empty"),
+    (["train", "EMPTYDIR"], "--pattern"),
+    (["train", "TEXT", *SMALL, "--run", ""], "'' is no name"),
+    (["train", "TEXT", *SMALL, "--run", "x\0y"], "is no name"),
+    (["train", "TEXT", *SMALL, "--run", "TEXT/sub"], "cannot write"),
+    (["train", "TEXT", *SMALL, "--run", "n" * 300], "too long"),
+    (["train", "TEXT", "--hidden", MANY], "smaller number is needed"),
+    (["train", "TEXT", *SMALL, "--batch", "1" + "0" * 17], "too short"),
+    (["train", "TEXT", *SMALL, "--time", "1" + "0" * 17], "too short"),
+    (["train", "TEXT", *SMALL, "--layers", "1000000000"], "GB of memory"),
+    (["train", "TEXT", *SMALL, "--embedding", "1000000000000"], "GB of memory"),
+    (["train", "TEXT", *SMALL, "--lr", "1e400"], "a number is needed"),
+    (["train", "TEXT", *SMALL, "--minutes", "nan"], "a number is needed"),
+    (["train", "TEXT", *SMALL, "--valid", "1"], "below 0.9"),
+    (["train", "TEXT", *SMALL, "--seed", "-1"], "at least 0"),
+    (["train", "TEXT", *SMALL, "--level", "byte", "--encoding", "latin-1"], "leave out the encoding"),
+    (["train", "TEXT", *SMALL, "--level", "byte", "--max-symbols", "2"], "leave min_count and max_size out"),
+    (["train", "TEXT", "TEXT"], "unrecognized"),
+    (["train", "--resume", ""], "'' is no name"),
+    (["train", "--resume", "TEXT"], "Not a directory"),
+    (["train", "--resume", "FOLDER"], "Is a directory"),
+    (["train", "--resume", "DEEP"], "recursion"),
+    (["train", "--resume", "LONG"], "too large"),
+    (["train", "--resume", "HOLLOW", "--steps", "9"], "no usable checkpoint"),
+    (["train", "--resume", "RUN", "--steps", "9", "--clip", "1", "--clip-value", "1"], "exclude each other"),
+    (["train", "--resume", "RUN", "--overwrite"], "leave out --run and --overwrite"),
+    (["sample", ""], "'' is no name"),
+    (["sample", "RUN", "--length", MANY], "smaller number is needed"),
+    (["sample", "RUN", "--prompt", "\ud800"], "U+D800"),
+    (["sample", "RUN/config.json"], "no checkpoint"),
+    (["sample", "HOLLOW"], "no usable checkpoint"),
+    (["evaluate", "RUN", ""], "'' is no name"),
+    (["evaluate", "RUN", "TEXT", "--encoding", "utf-16"], "not utf-16"),
+    (["evaluate", "RUN", "TEXT", "--limit", "1"], "over and over"),
+    (["draw", "TEXT"], "no checkpoint"),
+    (["draw", "-o", ""], "'' is no name"),
+    (["draw", "--steps", "1001"], "from 1 to 1000"),
+    (["draw", "--symbols", "1" + "0" * 17], "GB of memory"),
+    (["info", "x"], "unrecognized"),
+])  # fmt: skip
+def test_a_mistake_is_one_line(place, tmp_path, monkeypatch, capsys, argv, words):
+    monkeypatch.chdir(tmp_path)
+    before = {p: p.stat().st_mtime_ns for p in place.rglob("*")}
+    argv = [str(place / word) if word.split("/")[0] in os.listdir(place) else word for word in argv]
+    try:
+        status = main(argv)
+    except SystemExit as stop:
+        status = stop.code
+    captured = capsys.readouterr()
+    assert status == 2 and captured.out == "" and len(captured.err.strip().splitlines()) == 1, captured.err
+    assert captured.err.startswith("python -m rnn") and words in captured.err
+    assert list(tmp_path.iterdir()) == []  # nothing was begun,
+    assert {p: p.stat().st_mtime_ns for p in place.rglob("*")} == before  # and nothing was lost
+
+
+def test_standard_input_that_is_closed_or_empty(monkeypatch, capsys):
+    for stdin, words in ((None, "closed"), (io.TextIOWrapper(io.BytesIO(b"")), "empty")):
+        monkeypatch.setattr(sys, "stdin", stdin)
+        assert main(["train", "-", *SMALL]) == 2
+        assert words in capsys.readouterr().err
+
+
+def test_a_text_that_is_huge(place, monkeypatch, capsys):
+    """More characters than are read without being asked to: the line to write is --limit."""
+    monkeypatch.setattr(rnn.text.corpus, "MAX_CHARACTERS", 100)
+    assert main(["train", str(place / "TEXT"), *SMALL]) == 2
+    error = capsys.readouterr().err
+    assert "--limit" in error and len(error.splitlines()) == 1
+
+
+def test_numbers_that_are_odd_but_possible(place, capsys):
+    for more in (["--top-k", "1" + "0" * 17], ["--temperature", "1e-320"], ["--temperature", "1e308"],
+                 ["--top-p", "1e-300"], ["--seed", "1" + "0" * 17]):
+        assert main(["sample", str(place / "RUN"), "--length", "3", *more]) == 0
+    assert main(["evaluate", str(place / "RUN"), "--batch", "1" + "0" * 17]) == 0
+    assert "nan" not in capsys.readouterr().out
