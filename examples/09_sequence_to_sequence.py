@@ -27,7 +27,7 @@ options = arguments(__doc__, data="a file of lines `question_answer`, in place o
 keep_memory()
 #: number of pairs, hidden size, epochs, batch size, step size: quick and full
 SIZES = {"addition": ((1500, 32, 3, 64, 1e-2), (50_000, 128, 25, 128, 1e-3)),
-         "dates": ((400, 32, 4, 32, 2e-2), (50_000, 256, 5, 128, 1e-3))}
+         "dates": ((400, 32, 4, 32, 2e-2), (50_000, 256, 10, 128, 1e-3))}
 MODELS = {"addition": {"plain": {}, "reversed": {"reverse": True}, "reversed, peeky": {"reverse": True, "peeky": True}},
           "dates": {"reversed, attention": {"reverse": True, "attention": "dot"}}}
 

@@ -26,7 +26,7 @@ IDS = {word: k for k, word in enumerate(WORDS)}
 def sentence(rng: np.random.Generator) -> tuple[list[str], int]:
     """A review and whether it likes the film."""
     words = FILLERS[:rng.integers(0, 6)]
-    for k in range(rng.integers(1, 4)):
+    for k in range(rng.integers(1, 3)):
         likes, negated = rng.integers(2), rng.integers(2)
         opinion = (GOOD if likes else BAD)[rng.integers(5)]
         words = [*words, *["but"][:k], "the", THINGS[rng.integers(5)], "was", *["not"][:negated],
@@ -69,7 +69,7 @@ class Reader(mg.nn.Module):
 options = arguments(__doc__)
 rng = np.random.default_rng(options.seed)
 asked = batch(rng, 5000 if options.full else 300)
-hidden, steps, size = (48, 1000, 64) if options.full else (24, 120, 32)
+hidden, steps = (48, 1000) if options.full else (24, 105)
 print(f"'{' '.join(WORDS[k] for k in asked[0][0] if k)}' → {'good' if asked[2][0] else 'bad'}; "
       f"{asked[1].min()} to {asked[1].max()} words")
 title(f"How many of {len(asked[0])} new sentences are understood")
@@ -77,10 +77,10 @@ readers, curves = {}, {}
 for how in ("bag of words", "padding is read", "last valid step", "mean over valid steps", "both directions"):
     own = np.random.default_rng(options.seed + 1)
     reader = readers[how] = Reader(how, hidden, own)
-    adam = mg.optim.Adam(reader.parameters(), lr=1e-2)
+    adam = mg.optim.Adam(reader.parameters(), lr=5e-3 if options.full else 1.5e-2)
     curve = []
     for step in range(steps):
-        ids, lengths, labels = batch(own, size)
+        ids, lengths, labels = batch(own, 64)
         adam.zero_grad()
         mg.cross_entropy(reader(ids, lengths), labels).backward()
         mg.optim.clip_grad_norm(adam.parameters, 1.0)
