@@ -30,6 +30,9 @@ QUIET = partial(np.errstate, divide="ignore", invalid="ignore")
 # Python's own numbers are passed to NumPy as they are: lifted to 0-d arrays they would upcast float32.
 _SCALARS = frozenset({int, float, bool})
 
+# Arrays that look like others and compute something else.
+_NOT_PLAIN = (np.ma.MaskedArray, np.matrix)
+
 
 def apply(primitive: Primitive, args: tuple[Any, ...], metadata: dict[str, Any] = NO_METADATA) -> Any:
     """Compute `primitive` on Tensors, arrays and numbers, and record it if some Tensor requires a gradient.
@@ -92,6 +95,8 @@ def apply(primitive: Primitive, args: tuple[Any, ...], metadata: dict[str, Any] 
 def _operand(a: Any, primitive: Primitive) -> Any:
     """A non-Tensor argument as something NumPy computes with: an array or a NumPy scalar."""
     if isinstance(a, (np.ndarray, np.generic)):
+        if type(a) is not np.ndarray and isinstance(a, _NOT_PLAIN):
+            raise _not_plain(primitive.name, a)
         if a.dtype.kind in "biuf":
             return a
     elif isinstance(a, (list, tuple)) and any(isinstance(v, Tensor) for v in a):
@@ -102,6 +107,14 @@ def _operand(a: Any, primitive: Primitive) -> Any:
     raise TypeError(f"{primitive.name} cannot compute with {type(a).__name__}"
                     f"{f' of dtype {a.dtype}' if hasattr(a, 'dtype') else ''}: expected a Tensor, a real or integer "
                     "array, or a number.")
+
+
+def _not_plain(what: str, a: Any) -> TypeError:
+    """Of arrays whose mask would be lost, or whose `*` is another product."""
+    if isinstance(a, np.ma.MaskedArray):
+        return TypeError(f"{what} cannot use a masked array: its mask would be lost, with no word about it. Write "
+                         "np.where(mask, 0.0, t), or give a.filled(value).")
+    return TypeError(f"{what} cannot use an np.matrix, which multiplies differently: give np.asarray(a).")
 
 
 def _own(a: Any) -> Any:
@@ -158,6 +171,8 @@ class Tensor(Variable):
         if self.origin is not None:
             raise GraphError(f"assign() changes leaves only, and this is {describe(self.origin)}. Make a leaf of it "
                              "first: t = t.detach(), then t.assign(...).")
+        if isinstance(value, np.ma.MaskedArray):
+            raise _not_plain("assign()", value)
         new = np.asarray(value.data if isinstance(value, Tensor) else value)
         if new.shape != self._data.shape:
             raise ValueError(f"assign() got shape {new.shape} for the {describe(self)}; the shape cannot change.")
@@ -328,6 +343,14 @@ class Tensor(Variable):
         if copy is False or (copy is None and dtype in (None, self.dtype)):
             return self.data
         return self._data.astype(dtype or self.dtype)
+
+    @property
+    def _mask(self) -> Any:
+        """Asked for by NumPy's masked arrays, which have read `_data` past the tape by then."""
+        if self._requires_grad:
+            raise TypeError(f"a masked array would cut the graph silently: it met {_me(self)}. Write "
+                            "np.where(mask, 0.0, t) with plain arrays instead.")
+        return np.ma.nomask
 
     def _no_number(self, kind: str) -> None:
         self._reading(f"{kind}()")
@@ -660,6 +683,8 @@ def make(kind: type[T], data: Any, requires_grad: bool, name: str | None, dtype:
         data = data._data
     elif isinstance(data, (list, tuple)) and any(isinstance(v, Tensor) for v in data):
         raise TypeError("mg.tensor() of a list of Tensors would cut the graph silently; write mg.stack([...]).")
+    elif isinstance(data, np.ma.MaskedArray):
+        raise _not_plain("mg.tensor()", data)
     array = np.array(data, dtype=dtype, order="C", copy=True)
     if array.dtype.kind not in "biuf":
         raise TypeError(f"a tensor holds real numbers, integers or bools, not dtype {array.dtype}"
@@ -703,6 +728,8 @@ def _seed(output: Tensor, g: Any) -> Tensor:
                              "loss = y.sum() or y.mean(), or give a cotangent of that shape.")
         return handle(np.ones(output.shape, output.dtype), None)
     if not isinstance(g, Tensor):
+        if isinstance(g, np.ma.MaskedArray):
+            raise _not_plain("a cotangent", g)
         g = handle(np.asarray(g), None)
     if g.shape != output.shape:
         raise ValueError(f"the cotangent has shape {g.shape}, the output {output.shape}; they must be equal.")

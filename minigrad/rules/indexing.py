@@ -82,6 +82,8 @@ def plain_index(index: Any) -> Any:
         return index
     if hasattr(index, "_reading"):
         index._reading("as an index")
+    if isinstance(index, np.ma.MaskedArray):
+        raise TypeError("a masked array is no index: its mask would be lost. Give index.filled(...).")
     array = np.array(getattr(index, "_data", index))
     if array.dtype.kind == "f" and array.size == 0:
         array = array.astype(np.intp)
