@@ -7,7 +7,7 @@ RUN    := runs/demo
 DEMO   := --hidden 256 --embedding 64 --steps 1800 --schedule cosine --lr 4e-3 --minutes 3
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench clean
+.PHONY: help demo test lint bench gallery fuzz crash mutate clean
 
 help:  ## say what each target does
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +33,19 @@ lint: $(VENV)/.dev  ## ruff and mypy --strict
 bench: $(VENV)/.bench  ## one training step and the cost of an operation, beside other libraries
 	$(PY) -m benchmarks.overhead $(ARGS)
 	$(PY) -m benchmarks.step $(ARGS)
+
+gallery: $(VENV)/.demo  ## draw every picture of examples/gallery
+	$(PY) examples/gallery/build.py $(ARGS)
+
+fuzz: $(VENV)/.dev  ## 10 000 random programs (beside PyTorch where it is installed) and 10 000 hostile files
+	$(PY) -m tests.fuzz.programs --count 10000 $(ARGS)
+	$(PY) -m tests.fuzz.files --count 10000 $(ARGS)
+
+crash: $(VENV)/.dev  ## kill a training at 100 random moments, resume it, compare with one that nobody killed
+	$(PY) -m tests.crash --kills 100 $(ARGS)
+
+mutate: $(VENV)/.dev  ## change every derivative rule in many ways: a test must notice each
+	$(PY) -m tests.mutate $(ARGS)
 
 clean:  ## remove the environment, caches and build files (not runs/)
 	rm -rf $(VENV) build dist *.egg-info .coverage htmlcov .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,7 +1,8 @@
 """Build the gallery: `python examples/gallery/build.py`.
 
-Every picture is drawn by `mg.draw` from a network that just ran; the page shows them with a light and a dark
-theme, and how long each took.
+Every picture is drawn by `mg.draw` from a network that just ran. Beside the pictures, which follow the reader's light
+or dark setting, there are two pages: README.md, and index.html with the same graphs as text. The table of times is
+what `python -m benchmarks.draw` printed into timing.md.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ import minigrad as mg
 import rnn
 from minigrad import Tensor, nn
 
-Made = tuple[Tensor, dict[str, Any]]
+HERE = Path(__file__).parent
+Made = tuple[Any, dict[str, Any]]
 
 
 def score(outputs: Tensor) -> Tensor:
@@ -31,10 +33,10 @@ def score(outputs: Tensor) -> Tensor:
     return loss
 
 
-def layer(kind: type[rnn.Recurrent], steps: int = 3, **options: Any) -> Tensor:
+def layer(kind: type[rnn.Recurrent], steps: int = 3, compiled: bool = False, **options: Any) -> Tensor:
     """A recurrent layer on random inputs."""
     x = mg.tensor(np.random.default_rng(0).normal(size=(2, steps, 4)).astype(np.float32), name="x")
-    outputs, _ = kind(4, 8, rng=0, compiled=False, **options)(x)
+    outputs, _ = kind(4, 8, rng=0, compiled="numpy" if compiled else False, **options)(x)
     return score(outputs)
 
 
@@ -81,6 +83,22 @@ def convolutional() -> Tensor:
     return score(y.reshape(2, -1))
 
 
+def wasteful() -> Any:
+    """A step written without a thought of its cost: the compiler sees what is done twice, and what not at all."""
+    rng = np.random.default_rng(0)
+    U = mg.tensor(rng.normal(size=(8, 16)), requires_grad=True, name="U")
+
+    def step(h: Tensor, a: Tensor) -> tuple[Tensor, Tensor]:
+        z = mg.sigmoid((a + h @ U)[:, :8])
+        n = np.tanh((a + h @ U)[:, 8:])
+        new = 1.0 * (z * n + (1.0 - z) * h)
+        mg.name(z=z, n=n, h=new)
+        return new, new
+
+    x = mg.tensor(rng.normal(size=(5, 2, 16)), name="a")
+    return mg.explain(step, mg.tensor(np.zeros((2, 8)), name="h"), x, backend="numpy")
+
+
 def one_step() -> Tensor:
     """One step of the simplest network, for its gradient's formulas."""
     rng = np.random.default_rng(0)
@@ -94,18 +112,16 @@ def one_step() -> Tensor:
     return loss
 
 
-def second_derivative() -> Tensor:
-    """The graph of a second derivative, as it is on the tape."""
+def second_derivative() -> list[Tensor]:
+    """A value, its derivative, and the derivative of that, as they are on the tape."""
     x = mg.tensor(0.5, requires_grad=True, name="x")
     y = np.tanh(x)
-    mg.name(y=y)
     (first,) = mg.grad(y, x, create_graph=True)
     assert first is not None
-    mg.name(first=first)
     (second,) = mg.grad(first, x, create_graph=True)
     assert second is not None
-    mg.name(second=second)
-    return second
+    mg.name(y=y, first=first, second=second)
+    return [y, first, second]
 
 
 SCHEMES: dict[str, Callable[[], rnn.dropout.Scheme]] = {
@@ -136,55 +152,84 @@ GALLERY: dict[str, tuple[str, Callable[[], Made]]] = {
     "modules": ("Modules of a two-layer LSTM",
                 lambda: (layer(rnn.LSTM, steps=20, num_layers=2), {"view": "modules"})),
     "cnn": ("A convolutional network", lambda: (convolutional(), {})),
-    "backward": ("Gradients beside their values", lambda: (one_step(), {"view": "backward"})),
+    "compiled": ("A compiled layer over 50 steps is drawn as the loop it stands for",
+                 lambda: (layer(rnn.GRU, steps=50, compiled=True), {})),
+    "program": ("The program of a compiled loop before and after rewriting", lambda: (wasteful(), {"gradients": None})),
+    "statistics": ("Means and deviations on request",
+                   lambda: (layer(rnn.RNN, steps=2), {"statistics": True})),
+    "backward": ("Gradients beside their values", lambda: (one_step(), {"view": "backward", "gradients": None})),
     "second": ("A second derivative", lambda: (second_derivative(), {})),
 }
 
 PAGE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>minigrad: gallery</title>
+<meta name="color-scheme" content="light dark"><title>minigrad: gallery</title>
 <style>body{{font:16px/1.5 sans-serif;margin:2em auto;max-width:1500px;padding:0 1em}}
 figure{{margin:3em 0;overflow-x:auto}}figcaption{{font-weight:bold}}summary{{cursor:pointer}}
 pre{{font-size:13px;overflow-x:auto}}</style>
 <h1>Gallery</h1>
 <p>Drawn by <code>mg.draw</code>. Colour and width of the carried states show the gradient.</p>
 {figures}
-<table><tr><th>picture</th><th>operations</th><th>boxes drawn</th><th>seconds</th></tr>
-{rows}</table>
 </html>
+"""
+
+README = """# Gallery
+
+Every picture is drawn by `mg.draw` from a network that just ran, without Graphviz: `python examples/gallery/build.py`
+makes them all again, and `index.html`, which has each graph as text too. Colour and width of the carried states
+show the norm of the gradient: blue where it has vanished, red where it has grown. Pointing at a box shows its shape,
+the range of its values, its gradient and where it was made. The pictures follow a light or dark setting.
+
+{figures}
+
+## What they cost
+
+| picture | operations | boxes | view |
+|---|--:|--:|---|
+{rows}
+
+CPU seconds by the number of operations, as `python -m benchmarks.draw` prints them; behind each the view that was
+chosen. Of a long loop only the ends are looked at, once every step in between has been found to be like the one
+before; what is too large to draw is drawn by module, and a note says so.
+
+{times}
 """
 
 
 def build(folder: Path, only: list[str]) -> None:
-    """Draw everything into a folder, with an index page."""
+    """Draw everything into a folder, with two pages that show it."""
     folder.mkdir(parents=True, exist_ok=True)
-    figures, rows = [], []
+    figures, sections, rows = [], [], []
     for name in only or GALLERY:
         title, make = GALLERY[name]
-        loss, options = make()
-        operations = len(mg.tape(loss))
-        start = time.perf_counter()
-        diagram = mg.draw(loss, gradients=options.get("view") != "backward", title=title, **options)
+        drawn, options = make()
+        options = {"gradients": True, **options}
+        start = time.process_time()
+        diagram = mg.draw(drawn, title=title, theme="auto", **options)
         diagram.save(folder / f"{name}.svg")
-        seconds = time.perf_counter() - start
-        mg.draw(loss, gradients=options.get("view") != "backward", title=title, theme="dark",
-                **options).save(folder / f"{name}_dark.svg")
+        seconds = time.process_time() - start
+        description = diagram.picture.description
         text = html.escape(diagram.text())
         figures.append(f'<figure id="{name}"><figcaption>{html.escape(title)}</figcaption>'
-                       f'<picture><source media="(prefers-color-scheme: dark)" srcset="{name}_dark.svg">'
-                       f'<img src="{name}.svg" alt="{html.escape(diagram.picture.description)}"></picture>'
+                       f'<img src="{name}.svg" alt="{html.escape(description)}">'
                        f"<details><summary>as text</summary><pre>{text}</pre></details></figure>")
-        rows.append(f"<tr><td>{html.escape(title)}</td><td>{operations}</td>"
-                    f"<td>{len(diagram.picture.boxes)}</td><td>{seconds:.2f}</td></tr>")
+        sections.append(f"## {title}\n\n![{description}]({name}.svg)")
+        operations = len(mg.tape(drawn)) if isinstance(drawn, (Tensor, list)) else len(drawn.rewritten.forward)
         boxes = len(diagram.picture.boxes)
+        rows.append(f"| [{title}]({name}.svg) | {operations} | {boxes} | {diagram.view} |")
         print(f"{name:24} {diagram.view:9} {operations:6} operations {boxes:4} boxes  {seconds:.2f} s")
-    (folder / "index.html").write_text(PAGE.format(figures="\n".join(figures), rows="\n".join(rows)),
-                                       encoding="utf-8")
+    if only:
+        return
+    times = HERE / "timing.md"
+    known = times.read_text(encoding="utf-8").strip() if times.exists() else ""
+    (folder / "index.html").write_text(PAGE.format(figures="\n".join(figures)), encoding="utf-8")
+    page = README.format(figures="\n\n".join(sections), rows="\n".join(rows), times=known)
+    (folder / "README.md").write_text(page, encoding="utf-8")
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Draw the gallery.")
     parser.add_argument("only", nargs="*", choices=[*GALLERY, []], help="names of pictures; all when left out")
-    parser.add_argument("-o", "--out", type=Path, default=Path("runs/gallery"), help="folder (runs/gallery)")
+    parser.add_argument("-o", "--out", type=Path, default=HERE, help="folder (this one)")
     arguments = parser.parse_args()
     build(arguments.out, arguments.only)

@@ -26,7 +26,7 @@ from .graph import fold as refold
 from .labels import clean, number, shape_text
 from .listing import listing
 from .model import Picture
-from .ops import draw_ops
+from .ops import draw_ops, extent
 from .palette import THEMES
 from .programs import before_and_after, draw_programs
 from .reading import Reading
@@ -45,7 +45,11 @@ VIEWS = ("ops", "unrolled", "rolled", "modules", "backward")
 
 # Above these numbers of values a view gives way to a coarser one.
 OPS_MOST = 1500
+LAYOUT_MOST = 10_000
 UNROLLED_MOST = 3000
+
+# Above this number of operations loops are not looked for where they would not be drawn.
+RECURRENT_MOST = 20_000
 
 FREED = "The values of operations were freed by backward: statistics are drawn before it, or with retain_graph=True."
 INSIDE = "Gradients inside compiled loops were not recorded; gradients=True before backward computes them."
@@ -201,19 +205,23 @@ def draw(
         if gradients and record is None:
             record = gradients_of(wanted, loops, detailed)
 
+        # the coarse views count everything; the others need only the ends of a long loop
+        coarse = view not in (None, "unrolled", "rolled")
+
         def analysis(reading: Reading) -> Analysis:
             graph = graph_of(reading, record)
             if not fold:
                 for item in graph.items:
                     item.foldable = False
-            found = analyse(graph, reading, record)
+            if coarse and len(reading.nodes) > RECURRENT_MOST:
+                found = Analysis(refold(graph), [])
+            else:
+                found = analyse(graph, reading, record)
             if statistics and not annotate(found.graph.items, detailed):
                 notes.append(FREED)
             return found
 
         notes: list[str] = []
-        # the coarse views count everything; the others need only the ends of a long loop
-        coarse = view not in (None, "unrolled", "rolled")
         reading = everything if coarse else shorten(everything, max(steps, KEEP), turns=view != "rolled")
         found = analysis(reading)
         if reading.cuts and (found.failed or not found.runs or any(item.gradient for item in found.graph.items)):
@@ -315,9 +323,12 @@ def _choose(
     if view == "rolled":
         return draw_rolled(found, name), "rolled", notes
     if view in (None, "ops"):
-        if size <= OPS_MOST:
+        if size <= OPS_MOST and extent(found.graph) > LAYOUT_MOST:
+            notes.append(f"The arrows among {size} values are too long to draw; shown by module. text() lists them.")
+        elif size <= OPS_MOST:
             return draw_ops(_without_slices(found.graph), name, found.name), "ops", notes
-        notes.append(f"{size} values are too many to draw one by one; shown by module. text() lists them.")
+        else:
+            notes.append(f"{size} values are too many to draw one by one; shown by module. text() lists them.")
     return draw_modules(found, name, depth), "modules", notes
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Hashable
 
 from ..recording import Scope
 from .flow import RAIL_STEP, Tap, connect, port, rails, spread, straight
 from .graph import Graph, Item, gradient_scope
 from .labels import clean, text_width
-from .layered import Layout, arrange
+from .layered import Layout, arrange, assign_layers
 from .model import SIZE, Box, Cluster, Edge, Picture, Point, polyline
 from .words import box_kind, box_lines, full_kind, tooltip
 
@@ -44,6 +45,14 @@ def item_box(item: Item, name: str, mixed: bool) -> Box:
     return Box(box_kind(item), box_lines(item, name, mixed), tooltip(item, name), full_kind(item), number=item.index)
 
 
+def extent(graph: Graph) -> int:
+    """How much there is to lay out: the values, and every layer that an arrow passes on its way."""
+    at = {item: i for i, item in enumerate(graph.items)}
+    edges = [(at[s], at[i]) for i in graph.items for s in i.inputs if s.kind != "parameter"]
+    layers = assign_layers(len(at), edges)
+    return len(at) + sum(layers[b] - layers[a] - 1 for a, b in edges)
+
+
 def draw_ops(graph: Graph, title: str, names: Callable[[Item], str], clusters: bool = True) -> Picture:
     """Lay out all items in layers."""
     picture = Picture(title)
@@ -63,7 +72,7 @@ def draw_ops(graph: Graph, title: str, names: Callable[[Item], str], clusters: b
             # a parameter used once stands inside its module, data outside
             user = uses[item][0] if item.kind == "parameter" and uses[item] else None
             chains.append(scope_chain(user.scope, cache) if user is not None else ())
-    layout = arrange([boxes[item].w for item in items], edges, groups=chains if clusters else None)
+    layout = arrange([boxes[item].w for item in items], edges, groups=chains if clusters else None, gap=20.0)
     lanes: dict[int, list[Item]] = {}
     for item in railed:
         for layer in sorted({layout.layer[position[user]] for user in uses[item]}):
@@ -77,21 +86,28 @@ def draw_ops(graph: Graph, title: str, names: Callable[[Item], str], clusters: b
     if clusters:
         picture.clusters = _clusters(items, chains, boxes, picture.boxes)
     _edges(picture, items, edges, boxes, position, layout, tops, bottoms, uses, on_rail, lanes)
-    for cluster in picture.clusters:
-        _move_title(cluster, picture.edges)
+    _move_titles(picture)
     return picture
 
 
-def _move_title(cluster: Cluster, edges: list[Edge]) -> None:
+def _move_titles(picture: Picture) -> None:
     """Put a title at the right where an arrow runs through it at the left, and none at the right."""
-    wide = text_width(cluster.title, SIZE) + 4
-    free = {True: True, False: True}
-    for edge in edges:
-        for x, y in polyline(edge.path):
-            if cluster.top - 1 < y < cluster.top + TITLE:
-                free[False] = free[False] and not cluster.left < x < cluster.left + 7 + wide
-                free[True] = free[True] and not cluster.right - 7 - wide < x < cluster.right
-    cluster.to_right = free[True] and not free[False]
+    curves = [edge.path[k : k + 4] for edge in picture.edges for k in range(0, len(edge.path) - 3, 3)]
+    spans = sorted(((min(y for _, y in c), max(y for _, y in c), i) for i, c in enumerate(curves)))
+    tops = [low for low, _, _ in spans]
+    tallest = max((high - low for low, high, _ in spans), default=0.0)
+    for cluster in picture.clusters:
+        wide = text_width(cluster.title, SIZE) + 4
+        top, bottom = cluster.top - 1, cluster.top + TITLE
+        left_free = right_free = True
+        for _, high, i in spans[bisect_left(tops, top - tallest) : bisect_right(tops, bottom)]:
+            if high < top:
+                continue
+            for x, y in polyline(curves[i]):
+                if top < y < bottom:
+                    left_free = left_free and not cluster.left < x < cluster.left + 7 + wide
+                    right_free = right_free and not cluster.right - 7 - wide < x < cluster.right
+        cluster.to_right = right_free and not left_free
 
 
 def _titles(layout: Layout, chains: list[tuple[Scope, ...]]) -> dict[int, float]:

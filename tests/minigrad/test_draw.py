@@ -122,7 +122,7 @@ def test_wrong_arguments_are_explained() -> None:
 
 def test_unrolled_lstm_has_what_a_lecture_shows() -> None:
     diagram = mg.draw(recurrent("LSTM", 3), gradients=True)
-    assert [c.title for c in diagram.picture.clusters] == [f"LSTMCell · layer 0 · t = {t}" for t in (1, 2, 3)]
+    assert [c.full_title for c in diagram.picture.clusters] == [f"LSTMCell · t = {t}" for t in (1, 2, 3)]
     named = labels(diagram, "named")
     for t, letter in itertools.product("₁₂₃", "ifgoch"):
         assert any(text.startswith(f"{letter}{t} = ") for text in named), letter + t

@@ -1,0 +1,308 @@
+"""Drawing: long loops, compiled loops, recorded gradients, statistics, notebooks."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from draw_examples import EXAMPLES, attention, loop, perceptron, ragged, recurrent
+
+import minigrad as mg
+from minigrad.draw import Diagram
+from minigrad.draw.labels import text_width
+from minigrad.draw.model import SIZE, polyline
+from minigrad.draw.render import renderers
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def drawn(svg: str) -> list[tuple[str, tuple[tuple[str, str], ...], str]]:
+    """What is seen of a picture: everything but tooltips and ids."""
+    found = []
+    for e in ElementTree.fromstring(svg).iter():
+        if e.tag != f"{SVG}title" and e.tag != f"{SVG}svg":
+            found.append((e.tag, tuple((k, v) for k, v in e.attrib.items() if k != "id"), e.text or ""))
+    return found
+
+
+def kinds(diagram: Diagram) -> set[str]:
+    return {box.kind for box in diagram.picture.boxes}
+
+
+# -- long loops
+
+
+LONG = {
+    "lstm": lambda: recurrent("LSTM", 60),
+    "gru": lambda: recurrent("GRU", 60, 2),
+    "bidirectional": lambda: recurrent("RNN", 60, 1, True),
+    "loop": lambda: loop(60),
+    "last": lambda: loop(60, last_only=True),
+    "cut once": lambda: loop(130, cut=(100,)),
+    "cut often": lambda: loop(60, cut=tuple(range(4, 60, 4))),
+    "attention": lambda: attention(60, 3),
+    "ragged": lambda: ragged(60),
+}
+
+
+@pytest.mark.parametrize("name", LONG)
+def test_a_long_loop_made_short_gives_the_same_picture(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from minigrad.draw import expand, shorten
+
+    loss = LONG[name]()
+    reading, _ = expand.expand(mg.tape(loss))
+    assert len(shorten.shorten(reading, 8).nodes) < 0.75 * len(reading.nodes)
+    pictures = {}
+    for least in (40, 10**6):
+        monkeypatch.setattr(shorten, "LEAST", least)
+        pictures[least] = [drawn(mg.draw(loss, view, gradients=True).svg) for view in ("unrolled", "rolled")]
+    assert pictures[40] == pictures[10**6]
+
+
+def test_what_does_not_repeat_is_not_made_short() -> None:
+    from minigrad.draw.reading import whole
+    from minigrad.draw.shorten import shorten
+
+    rng = np.random.default_rng(0)
+    h = mg.tensor(np.ones(2), requires_grad=True, name="h")
+    for t in range(1, 100):
+        with mg.scope(f"t = {t}", step=t):
+            h = np.tanh(h) if rng.random() < 0.5 else np.exp(h) * 0.1
+    reading = whole(mg.tape(h))
+    assert shorten(reading, 8) is reading
+
+
+def test_thousands_of_steps_still_show_the_decay() -> None:
+    diagram = mg.draw(loop(1500, last_only=True), gradients=True)
+    (elided,) = (box for box in diagram.picture.boxes if box.kind == "elided")
+    assert "× 1496 steps" in elided.lines
+    (strip,) = diagram.picture.strips
+    assert len(strip.levels) == 375 and strip.tooltips[0].startswith("t = 1 … 4: ")
+    assert "unrolled over 1500 steps" in diagram.picture.description
+
+
+# -- compiled loops
+
+
+def compiled_layer(compiled: bool, reverse: bool = False) -> mg.Tensor:
+    rng = np.random.default_rng(0)
+    W = mg.tensor(rng.normal(size=(4, 5)), requires_grad=True, name="W")
+    U = mg.tensor(rng.normal(size=(5, 5)), requires_grad=True, name="U")
+    x = mg.tensor(rng.normal(size=(9, 2, 4)), name="x")
+
+    def step(h: mg.Tensor, a: mg.Tensor) -> tuple[mg.Tensor, mg.Tensor]:
+        h = np.tanh(a + h @ U)
+        mg.name(h=h)
+        return h, h
+
+    with mg.scope("layer 0", label="RNNCell"):
+        _, outputs = mg.scan(step, mg.tensor(np.zeros((2, 5))), x @ W, reverse=reverse,
+                             compiled="numpy" if compiled else False)
+    loss = (outputs * outputs).mean()
+    mg.name(loss=loss)
+    return loss
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_a_compiled_loop_looks_like_the_eager_one(reverse: bool) -> None:
+    eager, compiled = (mg.draw(compiled_layer(on, reverse), gradients=True) for on in (False, True))
+    assert len(mg.tape(compiled_layer(True, reverse))) < 10
+    assert compiled.text() == eager.text()
+    assert drawn(compiled.svg) == drawn(eager.svg)
+
+
+def test_a_compiled_loop_is_drawn_after_backward_too() -> None:
+    loss = compiled_layer(True)
+    with mg.record_gradients() as gradients:
+        loss.backward()
+    diagram = mg.draw(loss, gradients=gradients)
+    assert diagram.view == "unrolled" and "compiled loops" in diagram.notes[0]
+    assert any("‖grad‖" in line for box in diagram.picture.boxes if box.kind == "parameter" for line in box.lines)
+
+
+def test_the_program_of_a_compiled_loop_before_and_after_rewriting() -> None:
+    U = mg.tensor(np.eye(3), requires_grad=True, name="U")
+
+    def step(h: mg.Tensor, x: mg.Tensor) -> tuple[mg.Tensor, mg.Tensor]:
+        new = np.tanh(h @ U + x) * mg.sigmoid(h @ U + x)
+        mg.name(h=new)
+        return new, new
+
+    scan = mg.explain(step, mg.tensor(np.zeros((2, 3))), mg.tensor(np.ones((4, 2, 3))), backend="numpy")
+    diagram = mg.draw(scan, title="twice")
+    before, after = (int(c.title.split()[-2]) for c in diagram.picture.clusters)
+    assert after < before and f"rewritten {after} operations" in diagram.picture.description
+    assert {"state", "input", "parameter", "backward", "gradient", "output"} <= kinds(diagram)
+    assert diagram.text().startswith("# as traced\nstate") and "# rewritten" in diagram.text()
+    ElementTree.fromstring(diagram.svg)
+    assert diagram.dot == mg.draw(scan, title="twice").dot
+    with pytest.raises(TypeError, match="explain"):
+        mg.draw(3.0)  # type: ignore[arg-type]
+
+
+# -- recorded gradients
+
+
+def test_recorded_gradients_have_a_colour_of_their_own() -> None:
+    x = mg.tensor(0.5, requires_grad=True, name="x")
+    y = np.tanh(x) * x
+    (dy,) = mg.grad(y, x, create_graph=True)
+    (ddy,) = mg.grad(dy, x, create_graph=True)
+    assert dy is not None and ddy is not None
+    mg.name(y=y, dy=dy, ddy=ddy)
+    diagram = mg.draw([y, dy, ddy])
+    assert diagram.view == "ops" and {"backward", "op", "output"} <= kinds(diagram)
+    assert {edge.style for edge in diagram.picture.edges} >= {"", "backward", "saved"}
+    for edge in diagram.picture.edges:
+        if edge.style == "backward":
+            assert edge.source.kind in ("backward", "gradient", "output")
+    assert "gradient" in str(mg.tape(dy))
+    assert "backward" not in kinds(mg.draw(y))
+    assert mg.draw(recurrent() * 2.0).view == "unrolled"
+
+
+def test_a_recorded_gradient_of_a_loop_is_no_loop() -> None:
+    W = mg.tensor(np.eye(2), requires_grad=True, name="W")
+    h = mg.tensor(np.ones((1, 2)))
+    for t in range(1, 4):
+        with mg.scope(f"t = {t}", step=t):
+            h = np.tanh(h @ W)
+    (g,) = mg.grad(h.sum(), W, create_graph=True)
+    assert g is not None
+    diagram = mg.draw((g * g).sum())
+    assert diagram.view == "ops" and "backward" in kinds(diagram)
+    assert any(cluster.kind == "cluster backward" for cluster in diagram.picture.clusters) or diagram.picture.boxes
+
+
+# -- numbers
+
+
+def test_tooltips_say_the_range_of_values() -> None:
+    x = mg.tensor([1.0, -2.0, np.inf], requires_grad=True, name="x")
+    ids = mg.tensor([3, 7], name="ids")
+    tips = "\n".join(box.tooltip for box in mg.draw([np.tanh(x), ids * 2]).picture.boxes)
+    assert "values −2 … 1, 1 not finite" in tips
+    assert "values −0.964 … 1" in tips
+    assert "values 3 … 7" in tips or "values 6 … 14" in tips
+
+
+def test_statistics_are_drawn_on_request() -> None:
+    loss = perceptron()
+    diagram = mg.draw(loss, gradients=True, statistics=True)
+    h = next(box for box in diagram.picture.boxes if box.lines[0].startswith("h = "))
+    assert any(line.startswith("mean ") for line in h.lines) and any(line.startswith("grad ") for line in h.lines)
+    weight = next(box for box in diagram.picture.boxes if box.lines[0].startswith("W1"))
+    W1 = next(leaf for leaf in mg.tape(loss).leaves() if leaf._name == "W1")
+    assert f"{W1._data.mean():.2g}".replace("-", "−") in " ".join(weight.lines)
+    assert not diagram.notes
+    loss.backward()
+    assert "were freed" in mg.draw(loss, statistics=True).notes[0]
+
+
+def test_a_diagram_holds_no_arrays() -> None:
+    import gc
+    import weakref
+
+    class Array(np.ndarray):
+        pass
+
+    data = np.ones(3).view(Array)
+    x = mg.tensor(np.ones(3), requires_grad=True)
+    y = np.tanh(x)
+    assert y.node is not None
+    ref = weakref.ref(y.node)
+    diagram = mg.draw(y * y)
+    del y
+    gc.collect()
+    assert ref() is None and diagram.text() and data.size == 3
+
+
+# -- titles
+
+
+@pytest.mark.parametrize("name", [n for n in EXAMPLES if n not in ("perceptron", "uneven")])
+def test_no_arrow_runs_through_the_title_of_a_step(name: str) -> None:
+    picture = mg.draw(EXAMPLES[name](), "unrolled").picture
+    for cluster in picture.clusters:
+        if "t = " not in cluster.full_title:
+            continue
+        spans = [(cluster.title_start, cluster.title_start + 0.93 * text_width(cluster.title, SIZE))]
+        if cluster.other_title:
+            spans.append((cluster.right - 7 - 0.93 * text_width(cluster.other_title, SIZE), cluster.right - 7))
+        for edge, (left, right) in itertools.product(picture.edges, spans):
+            if edge.style == "rail":
+                continue
+            for x, y in polyline(edge.path):
+                assert not (left < x < right and cluster.top + 3 < y < cluster.top + 14), (cluster.full_title, edge)
+
+
+# -- notebooks and renderers
+
+
+def test_notebooks_can_have_inline_html(monkeypatch: pytest.MonkeyPatch) -> None:
+    diagram = mg.draw(perceptron())
+    assert set(diagram._repr_mimebundle_(include={"text/plain"})) == {"text/plain"}
+    assert set(diagram._repr_mimebundle_(exclude={"text/plain"})) == {"image/svg+xml"}
+    monkeypatch.setattr(Diagram, "html", True)
+    bundle = diagram._repr_mimebundle_()
+    assert bundle["text/html"] == diagram.svg and "image/svg+xml" not in bundle
+
+
+def test_pygraphviz_is_asked_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: object() if name == "pygraphviz" else None)
+    origin, command = list(renderers("png"))[-1]
+    assert origin == "pygraphviz" and command[0] == sys.executable and command[-1] == "png"
+
+
+# -- hostile names, everywhere a name can be
+
+
+HOSTILE = [
+    '"', "\\", "\\N", "<b>x</b>", "<<i>x</i>>", 'a"] b [URL="u"]', "&quot;", "\x00\x1b", "🙂" * 3000, "x:y",
+    "\ud800",
+]
+
+
+@pytest.mark.parametrize("view", ["ops", "unrolled", "rolled", "modules", "backward"])
+@pytest.mark.parametrize("name", HOSTILE, ids=range(len(HOSTILE)))
+def test_names_are_text_in_every_view(name: str, view: str) -> None:
+    def build(word: str) -> mg.Tensor:
+        W = mg.tensor(np.eye(2), requires_grad=True, name=word)
+        h = mg.tensor(np.zeros((1, 2)), name=word)
+        for t in range(1, 4):
+            with mg.scope(f"t = {t}", step=t), mg.scope(word, label=word):
+                h = np.tanh(mg.tensor(np.ones((1, 2)), name=word) + h @ W)
+                h.name = word
+        out = h.sum()
+        out.name = word
+        return out
+
+    diagram, plain = mg.draw(build(name), view, gradients=True, title=name), mg.draw(build("x"), view, gradients=True)
+    root = ElementTree.fromstring(diagram.svg)
+    assert {e.tag.removeprefix(SVG) for e in root.iter()} <= {
+        "svg", "title", "desc", "rect", "g", "path", "circle", "text"
+    }
+    assert not {"href", "onclick", "onload"} & {key.rpartition("}")[2] for e in root.iter() for key in e.attrib}
+    assert diagram.dot.count("->") >= plain.dot.count("->") and "\x00" not in diagram.dot
+    diagram.dot.encode()
+
+
+@pytest.mark.skipif(not any(origin == "system" for origin, _ in renderers()), reason="no Graphviz here")
+def test_graphviz_finds_the_same_nodes_whatever_their_names(tmp_path: Path) -> None:
+    import re
+    import subprocess
+
+    y = mg.tensor(np.ones(2), requires_grad=True)
+    for name in HOSTILE:
+        with mg.scope(name, label=name):
+            y = np.tanh(y * mg.tensor(np.ones(2), requires_grad=True, name=name))
+        y.name = name
+    diagram = mg.draw(y, title=HOSTILE[0])
+    command = next(command for origin, command in renderers("plain") if origin == "system")
+    done = subprocess.run(command, input=diagram.dot.encode(), capture_output=True, timeout=60, check=True)
+    found = re.findall(r"^node (n\d+) ", done.stdout.decode(), re.MULTILINE)
+    assert sorted(found) == sorted(f"n{i}" for i in range(len(diagram.picture.boxes)))
