@@ -232,19 +232,21 @@ def draw(arguments: Namespace) -> int:
     """A picture of the graph of the loss over a few steps."""
     a = arguments
     if a.folder is not None:
-        for name in ("cell", "hidden", "layers", "symbols"):
+        for name in ("cell", "hidden", "layers", "symbols", "scheme"):
             if getattr(a, name) is not None:
                 raise SettingsError(f"--{name} is for a new model: leave it out, or RUN")
         saved = load_saved(a.folder, say)
         settings, model = saved.settings, saved.model()
     else:
-        settings = Settings(cell=a.cell or "lstm", hidden=a.hidden or 8, layers=a.layers or 1)
+        settings = Settings(cell=a.cell or "lstm", hidden=a.hidden or 8, layers=a.layers or 1,
+                            embedding=4 if a.scheme else None, dropout=0.5 if a.scheme else 0.0,
+                            scheme=a.scheme or "non-recurrent")
         model = make_model(settings, a.symbols or 5)
     steps = "one step" if a.steps == 1 else f"{a.steps} steps"
     title = f"{settings.cell.upper()} language model over {steps}"
     loss = small_loss(model, a.steps)
     try:
-        path = mg.draw(loss, gradients=True, theme=a.theme, title=title).save(Path(a.output))
+        path = mg.draw(loss, a.view, gradients=True, theme=a.theme, title=title).save(Path(a.output))
     except ValueError as error:  # about the suffix
         raise SettingsError(str(error)) from None
     say(f"drew {path}" + (": open it in a browser" if path.suffix == ".svg" else ""))

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import Field, fields
 from typing import Any, Literal, NoReturn, get_args, get_origin, get_type_hints
 
-from .settings import CellName, Settings, option
+from .settings import CellName, SchemeName, Settings, option
 from .text import EMBEDDED
 
 PROGRAM = "python -m rnn"
@@ -40,7 +40,8 @@ EXAMPLES = {
     "draw": """
   python -m rnn draw runs/novel-lstm -o graph.svg
   python -m rnn draw --cell lstm --steps 3
-  python -m rnn draw --cell gru --hidden 4 --layers 2 -o gru.svg"""}
+  python -m rnn draw --cell gru --hidden 4 --layers 2 -o gru.svg
+  python -m rnn draw --scheme zoneout --view rolled"""}
 
 LARGEST = 10**18  # whole number that an option takes: what counts and sizes can be
 RUN = "folder that train wrote, or one of its checkpoints"
@@ -152,6 +153,10 @@ def _draw(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--hidden", type=_number(int, 1), metavar="N", help="of a new model (default: 8)")
     sub.add_argument("--layers", type=_number(int, 1), metavar="N", help="of a new model (default: 1)")
     sub.add_argument("--symbols", type=_number(int, 2), metavar="N", help="of a new model (default: 5)")
+    sub.add_argument("--scheme", choices=get_args(SchemeName), help="dropout of a new model (default: none)")
+    sub.add_argument("--view", choices=("ops", "unrolled", "rolled", "modules", "backward"),
+                     help="every operation, every step, one step, modules, or values beside their gradients "
+                          "(default: what suits)")
     sub.add_argument("--theme", choices=("light", "dark", "auto"), default="light",
                      help="colours (default: %(default)s)")
 
