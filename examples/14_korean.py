@@ -112,7 +112,7 @@ def draw(left, right) -> None:
     left.legend()
     right.axhline(50, color="k", linestyle=":", linewidth=1)
     right.set_xticks(range(len(found)), [level.replace(" ", "\n", 1) for level in found])
-    right.set(ylabel="right forms, %", title="Coloured: known nouns. Grey: never seen with them. Dotted: chance.")
+    right.set(ylabel="right forms, %", title="Grey: nouns never seen with them")
 
 
 plot(options.out, "14_korean.svg", draw, columns=2, size=(11, 4))

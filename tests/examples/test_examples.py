@@ -90,8 +90,63 @@ def six_dropouts(printed):
     assert rows[0][3] == rows[0][4]  # no masks, nothing to average
 
 
+def word_model(printed):
+    words = number(r"learn from, ([\d,]+) different", printed)
+    tests = [float(p) for p in re.findall(r"^test perplexity ([\d.]+)", printed, re.MULTILINE)]
+    assert len(tests) == 4 and max(tests) < words / 2
+    sizes = [number(rf"{k}\. [a-z ]+\n-+\n([\d,]+) parameters", printed) for k in (1, 2, 3, 4)]
+    assert sizes[0] < sizes[1] == sizes[2] > sizes[3]
+    assert "the same bits as four steps in one go" in printed
+
+
+def sequence_to_sequence(printed):
+    for model in re.split(r"epoch  1", printed)[1:]:
+        losses = [float(loss) for loss in re.findall(r"loss ([\d.]+)", model)]
+        assert losses == sorted(losses, reverse=True)
+    assert len(re.findall(r"epoch  1: ", printed)) == 5
+
+
+def many_to_one(printed):
+    bag, *readers = (number(rf"\n{how} +([\d.]+) %", printed) for how in
+                     ("bag of words", "last valid step", "both directions"))
+    assert bag < 70 and min(readers) > 85
+    changes = [float(c) for c in re.findall(r"change the verdict by (\S+)", printed)]
+    assert changes[:2] == [0, 0] and changes[2] > 1e-3
+
+
+def convolution(printed):
+    assert re.findall(r"^[a-z 0-9]+? +(\d+ × \d+)$", printed, re.MULTILINE) == [
+        "26 × 26", "28 × 28", "13 × 13", "22 × 22", "7 × 7", "7 × 7"]
+    assert number(r"([\d.]+) % right after each epoch", printed) > 75
+
+
+def higher_derivatives(printed):
+    assert "step 4: x = 2.094551481542327" in printed
+    assert "Newton, 6 steps: (1.000000, 1.000000)" in printed
+    distances = [number(rf"penalty {p}: .* truth ([\d.]+)", printed) for p in ("0.01", " 0.0")]
+    assert distances[0] < distances[1]
+    curvature = number(r"largest curvature: ([\d.]+)", printed)
+    assert math.isclose(curvature, number(r"difference of two gradients: ([\d.]+)", printed), rel_tol=1e-3)
+
+
+def your_own_cell(printed):
+    assert number(r"difference from the loop: (\S+)", printed) < 1e-12
+    assert "agree with differences: True" in printed
+    assert number(r"difference of the gradients: (\S+)", printed) < 1e-6
+    assert number(r"eager +(\d+) lines", printed) > 50 * number(r"compiled +(\d+) lines", printed)
+    assert len(re.findall(r"bits per character in validation", printed)) == 4
+
+
+def korean(printed):
+    assert "NFC: 2 characters, U+D55C U+AE00; 6 bytes" in printed
+    assert "NFD: 6 characters" in printed and "; 18 bytes" in printed
+    bits = [float(b) for b in re.findall(r"([\d.]+) bits a character", printed)]
+    assert len(bits) == 4 and max(bits) < 25
+
+
 CHECKS = {"01": hello, "02": bptt_by_hand, "03": vanishing_and_exploding, "04": gates, "05": character_model,
-          "06": deeper_and_both_ways, "07": six_dropouts}
+          "06": deeper_and_both_ways, "07": six_dropouts, "08": word_model, "09": sequence_to_sequence,
+          "10": many_to_one, "11": convolution, "12": higher_derivatives, "13": your_own_cell, "14": korean}
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
