@@ -97,8 +97,8 @@ def damaged(rng: Rng, content: bytes, times: int | None = None) -> bytes:
 
 
 JUNK: list[Any] = [None, True, False, 0, 1, -1, 2, 10**6, 2**31, 2**63, -2**63, 2**64, 10**30, 10**400, 0.5, -0.0,
-                   1e308, math.nan, math.inf, -math.inf, "", "0", "x", "char", "lstm", "\0", "\ud800", "../../etc/passwd",
-                   "x" * 10_000, [], [[]], {}, {"": 0}, [0], [1, 2], {"array": 0}, [None] * 100]
+                   1e308, math.nan, math.inf, -math.inf, "", "0", "x", "char", "lstm", "\0", "\ud800",
+                   "../../etc/passwd", "x" * 10_000, [], [[]], {}, {"": 0}, [0], [1, 2], {"array": 0}, [None] * 100]
 
 
 def shaken(rng: Rng, tree: Any, junk: Callable[[], Any], odds: float = 0.15) -> Any:
@@ -237,8 +237,9 @@ def wide(rng: Rng) -> Any:
     n = one_of(rng, [10, 1000, 1000, 30_000, 100_000])
     return one_of(rng, [
         lambda: [[]] * n, lambda: [0.5] * n, lambda: {"tuple": [[]] * n}, lambda: ["ab"] * n,
-        lambda: {"dict": [[k, None] for k in range(n)]}, lambda: ["\U0001f642" + "x" * n] * 3, lambda: {"int": "0x" + "f" * n},
-        lambda: [{"float": "nan"}] * n, lambda: "\U0001f642" + "x" * 19 * n, lambda: "\U0001f642" + "x" * 30 * n])()
+        lambda: {"dict": [[k, None] for k in range(n)]}, lambda: ["\U0001f642" + "x" * n] * 3,
+        lambda: {"int": "0x" + "f" * n}, lambda: [{"float": "nan"}] * n,
+        lambda: "\U0001f642" + "x" * 19 * n, lambda: "\U0001f642" + "x" * 30 * n])()
 
 
 def hostile_json(rng: Rng, text: bytes) -> bytes:

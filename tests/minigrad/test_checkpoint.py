@@ -14,6 +14,7 @@ import tracemalloc
 import warnings
 import zipfile
 from collections import namedtuple
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -634,6 +635,77 @@ def test_an_earlier_version_is_migrated(path, monkeypatch) -> None:
     assert list(found) == ["lr", "w"] and found["w"][0] == 1
     save(path, found)
     assert list(load(path)) == ["lr", "w"]
+
+
+OLD = Path(__file__).parent / "golden" / "checkpoint-version-1.npz"
+
+
+def test_a_file_of_the_first_version_loads() -> None:
+    """This file is kept as it is, whatever the present version writes."""
+    assert hashlib.sha256(OLD.read_bytes()).hexdigest().startswith("64063e011f7332bc")
+    found = load(OLD)
+    assert same(found["model"], {"weight": np.arange(6, dtype=np.float32).reshape(2, 3),
+                                 "bias": np.array([0.5, -0.0, np.inf], np.float32)})
+    assert same(found["state"], (np.array(True), None)) and found["step"] == 7 and found["big"] == 2**300
+    assert found["name"] == "größe 크기" and math.isnan(found["rate"])
+
+
+def test_a_file_of_the_first_version_goes_through_every_migration(monkeypatch) -> None:
+    seen = []
+
+    def migration(to):
+        def migrate(metadata):
+            seen.append((metadata["version"], to))
+            return {**metadata, "version": to, "tree": {"dict": [*metadata["tree"]["dict"], [f"new in {to}", to]]}}
+
+        return migrate
+
+    monkeypatch.setattr(checkpoint, "VERSION", 3)
+    monkeypatch.setattr(checkpoint, "MIGRATIONS", {**checkpoint.MIGRATIONS, 1: migration(2), 2: migration(3)})
+    found = load(OLD)
+    assert seen == [(1, 2), (2, 3)] and found["new in 3"] == 3 and found["step"] == 7
+
+
+def test_every_earlier_version_has_a_migration_and_a_file() -> None:
+    for version in range(1, checkpoint.VERSION):
+        assert version in checkpoint.MIGRATIONS
+        assert (OLD.parent / f"checkpoint-version-{version}.npz").exists()
+
+
+@pytest.mark.parametrize("tree", [
+    [[]] * 100_000, [0.5] * 100_000, {"tuple": [[]] * 100_000}, ["ab"] * 100_000, ["\U0001f642" + "x" * 2**21],
+    {"dict": [[k, None] for k in range(100_000)]}], ids=range(6))
+def test_metadata_that_unfold_to_far_more_than_the_file(tree, path) -> None:
+    path.write_bytes(archive(tree))
+    tracemalloc.start()
+    refused(path, "too many values|larger than they can be")
+    assert tracemalloc.get_traced_memory()[1] < 2 * path.stat().st_size + 4_000_000
+    tracemalloc.stop()
+    if isinstance(tree, list):
+        with pytest.raises(ValueError, match="put long lists into arrays"):
+            save(path, tree)
+
+
+def test_beside_large_arrays_there_may_be_more(path) -> None:
+    words = [f"word {k}" for k in range(70_000)]
+    save(path, {"words": words, "w": np.zeros(300_000)})
+    assert load(path)["words"] == words
+
+
+def test_metadata_are_plain_ascii(path) -> None:
+    path.write_bytes(archive(None, metadata='{"format": "minigrad checkpoint", "version": 1, "tree": "크"}'.encode()))
+    refused(path, "not plain ASCII")
+
+
+def test_a_list_of_members_longer_than_there_are_members(path) -> None:
+    """Names of many kilobytes each, far more than a checkpoint has."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        path.write_bytes(archive(None, *[b""] * 100, names=["metadata.json", *["n" * 60_000] * 100]))
+    tracemalloc.start()
+    refused(path, "claims to be larger")
+    assert tracemalloc.get_traced_memory()[1] < 4_000_000
+    tracemalloc.stop()
 
 
 def test_mutated_files_give_an_error_or_the_right_answer(path, monkeypatch) -> None:

@@ -479,3 +479,17 @@ def test_missing_packages_say_what_to_install(monkeypatch, tmp_path):
         interop.load_safetensors(tmp_path / "a")
     with pytest.raises(ImportError, match=r"minigrad-rnn\[onnx\]"):
         interop.export_onnx(rnn.RNN(1, 1), tmp_path / "a")
+
+
+def test_safetensors_headers_that_take_more_memory_than_the_file(tmp_path):
+    pytest.importorskip("safetensors")
+    path = tmp_path / "a.safetensors"
+    many = ",".join(f'"{k}":{{"dtype":"F32","shape":[0],"data_offsets":[0,0]}}' for k in range(25_000))
+    for header, length in (("{" + many + "}", None), ("{}" + " " * 2**22, None), ("{}", 2**63), ("{}", 100)):
+        content = header.encode()
+        path.write_bytes((len(content) if length is None else length).to_bytes(8, "little") + content)
+        with pytest.raises(ValueError, match="its header"):
+            interop.load_safetensors(path)
+    path.write_bytes(b"abc")
+    with pytest.raises(ValueError, match="its header"):
+        interop.load_safetensors(path)
