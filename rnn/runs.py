@@ -370,10 +370,10 @@ class Recorder(Observer):
             raise
         except DAMAGE as error:
             raise RunError(f"cannot go on from {saved.path}: {_reason(error)}") from None
-        threads = blas_info()["threads"]
-        if tree.get("threads") != threads:
+        threads, before = blas_info()["threads"], tree.get("threads")
+        if type(before) is not type(threads) or before != threads:
             self.progress.say(
-                f"note: matrix products use {threads} threads here and used {tree.get('threads')} before, "
+                f"note: matrix products use {threads} threads here and used {str(before)[:20]} before, "
                 "so that the last bits may differ"
             )
 
