@@ -7,7 +7,7 @@ RUN    := runs/demo
 DEMO   := --hidden 256 --embedding 64 --steps 1800 --schedule cosine --lr 4e-3 --minutes 3
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench gallery fuzz crash mutate clean
+.PHONY: help demo test examples lint bench gallery fuzz crash mutate clean
 
 help:  ## say what each target does
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,7 +24,10 @@ demo: $(VENV)/.demo  ## train an LSTM on the embedded corpus, read what it write
 	@echo "To go on: $(PY) -m rnn sample $(RUN) --prompt 'The class '"
 
 test: $(VENV)/.dev  ## run the tests, with coverage of both packages
-	$(PY) -m pytest -n 2 --cov --cov-report=term $(ARGS)
+	$(PY) -m pytest -n 2 --ignore=tests/examples --cov --cov-report=term $(ARGS)
+
+examples: $(VENV)/.dev  ## run the quick form of every example, and the notebook
+	$(PY) -m pytest -n 2 tests/examples $(ARGS)
 
 lint: $(VENV)/.dev  ## ruff and mypy --strict
 	$(PY) -m ruff check .

@@ -349,7 +349,7 @@ def test_draw(run, tmp_path, capsys):
     (["draw", "RUN", "--cell", "gru"], ["--cell is for a new model"]),
     (["draw", "-o", "graph.doc"], [".svg"]),
     (["draw", "-o", "missing/graph.svg"], ["missing/graph.svg"]),
-    (["draw", "--steps", "0"], ["--steps", "at least 1"]),
+    (["draw", "--steps", "0"], ["--steps", "1 to 1000"]),
     (["paint"], ["paint", "train"]),
 ])  # fmt: skip
 def test_a_mistake_is_one_line(run, text, tmp_path, capsys, monkeypatch, argv, words):
