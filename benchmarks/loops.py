@@ -40,7 +40,8 @@ def layers(input_size: int, hidden: int) -> dict[str, rnn.Recurrent]:
         "coupled": make(coupled=True),
         "zoneout": make(dropout=D.Zoneout(cell=0.5, hidden=0.05)),
         "recurrent dropout": make(dropout=D.Recurrent(0.25)),
-        "variational, tied": make(dropout=D.Variational(0.25, hidden=0.25)),
+        "variational, tied": make(dropout=D.Variational(0.25, hidden=0.25, tied=True)),
+        "variational, untied": make(dropout=D.Variational(0.25, hidden=0.25)),
     }
 
 

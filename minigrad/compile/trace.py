@@ -228,7 +228,7 @@ def trace(step: Step, state: Any, inputs: Any, first: int) -> Trace:
     xs_data = [_array(x, "input") for x in tree_leaves(inputs)]
     found = _once(step, state, inputs, state_data, [x[first] for x in xs_data])
     if found.suspects:
-        again = _once(step, state, inputs, [shuffled(s) for s in state_data], [shuffled(x)[first] for x in xs_data])
+        again = _once(step, state, inputs, [shuffled(s) for s in state_data], [shuffled(x, first) for x in xs_data])
         if again.tracer.body != found.tracer.body or again.state_outputs != found.state_outputs \
                 or again.y_outputs != found.y_outputs \
                 or not all(map(same, found.suspects, again.suspects)):
@@ -247,7 +247,7 @@ def check_again(step: Step, state: Any, inputs: Any, first: int, found: Trace) -
     state_data = [_array(s, "state") for s in tree_leaves(state)]
     xs_data = [_array(x, "input") for x in tree_leaves(inputs)]
     try:
-        again = _once(step, state, inputs, [shuffled(s) for s in state_data], [shuffled(x)[first] for x in xs_data])
+        again = _once(step, state, inputs, [shuffled(s) for s in state_data], [shuffled(x, first) for x in xs_data])
     except Untraceable:
         raise
     except Exception as error:
@@ -262,15 +262,16 @@ def same(a: Array, b: Array) -> bool:
     return a is b or (a.shape == b.shape and a.dtype == b.dtype and a.tobytes() == b.tobytes())
 
 
-def shuffled(a: Array) -> Array:
-    """Random values of the same shape and dtype, in the range of `a` for integers."""
+def shuffled(a: Array, step: int | None = None) -> Array:
+    """Random values of the shape and dtype of `a`, or of `a[step]`, in the range of `a` for integers."""
     rng = np.random.default_rng(20240229)
+    shape = a.shape if step is None else a.shape[1:]
     if a.dtype.kind == "f":
-        return rng.standard_normal(a.shape).astype(a.dtype)
+        return rng.standard_normal(shape).astype(a.dtype)
     if a.dtype.kind == "b":
-        return rng.random(a.shape) < 0.5
+        return rng.random(shape) < 0.5
     low, high = (int(a.min()), int(a.max())) if a.size else (0, 0)
-    return rng.integers(low, max(high, low + 1), a.shape, endpoint=True).astype(a.dtype)
+    return rng.integers(low, max(high, low + 1), shape, endpoint=True).astype(a.dtype)
 
 
 def _array(t: Any, what: str) -> Array:
