@@ -88,4 +88,6 @@ def table_of(x: Any) -> tuple[Tensor, Any] | None:
         return None
     for axes in reversed(swaps):
         index = np.swapaxes(index, *axes)
+    if not np.array_equal(x._data, table._data[index]):
+        return None  # the table was assigned to after x was gathered
     return table, index

@@ -366,6 +366,19 @@ def test_a_gathered_input_is_projected_by_rows():
         np.testing.assert_allclose(a.data, g.data, rtol=1e-10)
 
 
+def test_a_table_that_was_changed_is_not_read_again():
+    E = mg.tensor(normal(5, 3), requires_grad=True)
+    ids = np.random.default_rng(0).integers(0, 5, (4, 6))
+    x = E[ids]
+    assert table_of(x) is not None
+    before = x.numpy()
+    changed = E.numpy()
+    changed[ids[-1, -1]] += 1.0
+    E.assign(changed)
+    assert table_of(x) is None
+    np.testing.assert_array_equal(rows_first(lambda v: v * 2.0, x).data, before * 2.0)
+
+
 def test_when_it_is_not():
     E = mg.tensor(normal(5, 3), requires_grad=True)
     ids = np.arange(5)
