@@ -23,6 +23,7 @@ from .recording import no_grad, scope
 from .rules.convolution import avg_pool2d, conv2d, max_pool2d
 from .rules.elementwise import clip_gradient, gelu, relu, sigmoid, softplus, stop_gradient
 from .rules.indexing import embedding, getitem, one_hot
+from .rules.linear_algebra import linear
 from .rules.softmax import (
     binary_cross_entropy_with_logits,
     cross_entropy,
@@ -67,7 +68,7 @@ __all__ = [
     "AnomalyError", "GradientError", "GraphError", "Node", "Primitive", "Tape", "Tensor", "anomaly_mode",
     "apply", "avg_pool2d", "binary_cross_entropy_with_logits", "clip_gradient", "compiled", "constant",
     "conv2d", "cross_entropy", "draw", "dropout", "dropout_mask", "embedding", "explain", "gelu", "grad",
-    "gradcheck", "hvp", "implements", "jacobian", "layer_norm", "load", "log_softmax", "logsumexp",
+    "gradcheck", "hvp", "implements", "jacobian", "layer_norm", "linear", "load", "log_softmax", "logsumexp",
     "max_pool2d", "mse_loss", "name", "nll_loss", "nn", "no_grad", "one_hot", "optim", "primitive",
     "record_gradients", "relu", "rule", "save", "scan", "scope", "sigmoid", "softmax", "softplus",
     "stop_gradient", "tape", "tensor",

@@ -72,7 +72,7 @@ class LanguageModel(Module):
         h, state = self.recurrent(x, state)
         if self.output is not None:
             return self.output(h), state
-        return h @ self.embedding.weight.T + self.output_bias, state  # type: ignore[union-attr]
+        return mg.linear(h, self.embedding.weight.T, self.output_bias), state  # type: ignore[union-attr]
 
     def loss(self, inputs: Any, targets: Any, state: State | None = None) -> tuple[Tensor, State]:
         """Mean cross-entropy in nats of `targets` after `inputs`, both (batch, time); and the state."""

@@ -178,6 +178,9 @@ class _Formula:
             ), 2
         if op == "matmul":
             return f"{self._bracketed(node.inputs[0], 3)} {self._bracketed(node.inputs[1], 3)}", 2
+        if op == "linear":
+            product = f"{self._bracketed(node.inputs[0], 3)} {self._bracketed(node.inputs[1], 3)}"
+            return f"{product} + {self._bracketed(node.inputs[2], 1)}", 1
         if op == "negative":
             return f"−{self._bracketed(node.inputs[0], 2)}", 1
         if op in ("swapaxes", "transpose"):

@@ -11,6 +11,7 @@ from numpy.typing import DTypeLike
 from ..rules.convolution import Padding, Pair, avg_pool2d, conv2d, max_pool2d, pair
 from ..rules.elementwise import gelu, relu, sigmoid
 from ..rules.indexing import embedding
+from ..rules.linear_algebra import linear
 from ..rules.softmax import dropout_mask, layer_norm
 from ..tensor import handle
 from .initialisers import Rng, normal, uniform
@@ -46,8 +47,7 @@ class Linear(Module):
         self.bias = Parameter(uniform((out_features,), rng, bound, dtype), dtype=dtype) if bias else None
 
     def forward(self, x: Any) -> Any:
-        y = x @ self.weight
-        return y if self.bias is None else y + self.bias
+        return x @ self.weight if self.bias is None else linear(x, self.weight, self.bias)
 
 
 class Embedding(Module):

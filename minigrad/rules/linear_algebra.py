@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from ..accumulate import Deferred
 from ..primitive import implements, primitive
+from ..recording import LOCAL
 
 Array = NDArray[Any]
 
@@ -77,6 +78,23 @@ def matmul(a: Array, b: Array) -> Any:
     if a.ndim == b.ndim == 2 and 1 < len(a) <= 128 and b.flags.f_contiguous and not b.flags.c_contiguous:
         return np.ascontiguousarray((b.T @ a.T).T)
     return a @ b
+
+
+@primitive(lambda g, y, x, weight, bias: matmul_left(g, x, weight),
+           lambda g, y, x, weight, bias: matmul_right(g, x, weight),
+           lambda g, y, x, weight, bias: g)
+def _linear(x: Array, weight: Array, bias: Array) -> Any:
+    y = np.asarray(matmul.forward(x, weight), np.result_type(x, weight, bias))
+    return np.add(y, bias, out=y)
+
+
+def linear(x: Any, weight: Any, bias: Any) -> Any:
+    """x @ weight + bias as one operation, which adds the bias in place: over a large vocabulary, a second array of
+    logits costs time. A loop that is being compiled gets the product and the sum, which it can move.
+
+    Shapes: x (..., in), weight (in, out), bias of a shape that broadcasts to the product's, as (out) does; ValueError if it does not.
+    """
+    return matmul(x, weight) + bias if LOCAL.state.tracing else _linear(x, weight, bias)
 
 
 # ---------------------------------------------------------------------------------------------------------------

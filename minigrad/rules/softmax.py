@@ -79,7 +79,7 @@ def _cross_entropy_slope(logits: Array, scale: Array, *, targets: Array) -> Arra
     for block in row_blocks(rows):
         p = out[block]
         np.exp(np.subtract(rows[block], finite_max(rows[block], -1), out=p), out=p)
-        total = p.sum(axis=-1)
+        total = row_sums(p)
         p *= (factors[block] / np.where(total == 0, np.ones((), total.dtype), total))[:, None]
     out[np.arange(len(rows)), t] -= factors
     return out.reshape(logits.shape)
@@ -89,6 +89,12 @@ def row_blocks(rows: Array) -> list[slice]:
     """Slices of rows that fit into a fast cache: several passes over each cost little more than one."""
     size = max(1, 2**17 // max(rows.shape[-1], 1))
     return [slice(k, k + size) for k in range(0, len(rows), size)]
+
+
+def row_sums(rows: Array) -> Any:
+    """The sum of each row, as a matrix product: several times as fast as NumPy's, whose loop is over rows."""
+    return rows @ np.ones(rows.shape[-1], rows.dtype) if rows.dtype.kind == "f" and rows.dtype.itemsize > 2 \
+        else rows.sum(axis=-1)
 
 
 def softmax_slope(g: Any, logits: Any) -> Any:
@@ -114,7 +120,7 @@ def _cross_entropy(logits: Array, *, targets: Array) -> Any:
     for block in row_blocks(rows):
         top = finite_max(rows[block], -1)
         exponentials = np.subtract(rows[block], top, dtype=losses.dtype)
-        total = np.exp(exponentials, out=exponentials).sum(axis=-1)
+        total = row_sums(np.exp(exponentials, out=exponentials))
         losses[block] = np.log(total) + (top[:, 0] - picked[block])
     return losses.reshape(targets.shape)
 

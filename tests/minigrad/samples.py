@@ -385,6 +385,11 @@ for _a, _b in MATMUL:
     add("matmul", lambda a, b: a @ b, normal(*_a), normal(*_b))
     if len(_a) <= 2 or len(_b) <= 2:
         add("dot", np.dot, normal(*_a), normal(*_b))
+for _a, _b in [((2, 3), (3, 4)), ((2, 2, 3), (3, 4)), ((3,), (3, 4)), ((0, 3), (3, 4)), ((2, 0), (0, 4))]:
+    add("linear", mg.linear, normal(*_a), normal(*_b), normal(_b[-1]))
+add("linear", mg.linear, normal(3), normal(3), normal(), case="a number")
+add("linear", lambda x, w, b: mg.linear(np.tanh(mg.linear(x, w, b)), w, b), normal(2, 3), normal(3, 3), normal(3),
+    case="weight used twice")
 add("dot", np.dot, normal(), normal(3))
 add("dot", np.dot, normal(2, 3, 4), normal(2, 4, 3))
 add("dot", lambda x: x.dot(2.0), normal(3), case="with a number")

@@ -65,7 +65,8 @@ def test_every_public_function_has_a_sample() -> None:
     differentiable = {f.__name__ for f, do in TABLE.items() if not isinstance(do, Primitive) or do.rules}
     ours = {"sigmoid", "relu", "softplus", "gelu", "softmax", "log_softmax", "logsumexp", "cross_entropy",
             "nll_loss", "mse_loss", "binary_cross_entropy_with_logits", "dropout", "embedding", "conv2d",
-            "max_pool2d", "avg_pool2d", "layer_norm", "clip_gradient", "stop_gradient"}
+            "max_pool2d", "avg_pool2d", "layer_norm", "linear", "clip_gradient",
+            "stop_gradient"}
     about_shapes = {"shape", "ndim", "size", "nonzero"}
     assert (differentiable | ours) - about_shapes - shown == set()
 
