@@ -304,16 +304,17 @@ class Tensor(Variable):
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *args: Any, **kwargs: Any) -> Any:
         name = ufunc.__name__
         if kwargs.pop("out", None) is not None:
-            raise TypeError(f"np.{name}(..., out=...) would overwrite a value that the tape may need. "
-                            f"Write t = np.{name}(...) instead.")
+            raise TypeError(f"np.{name}(..., out=...) would overwrite a value that the tape may need: it met "
+                            f"{_me(self)}. Write t = np.{name}(...) instead.")
         if method == "at":
-            raise TypeError(f"np.{name}.at writes into its argument, which the tape may need. To add into rows, "
-                            "index with repeated indices instead (the gradient of t[rows] adds repeated rows up).")
+            raise TypeError(f"np.{name}.at writes into its argument, which the tape may need: it met {_me(self)}. To "
+                            "add into rows, index with repeated indices instead (the gradient of t[rows] adds repeated "
+                            "rows up).")
         implementation = TABLE.get(ufunc)
         if method == "reduce" and ufunc in _REDUCTIONS:
             return TABLE[_REDUCTIONS[ufunc]](*args, **{"axis": 0, **kwargs})
         if method != "__call__" or implementation is None:
-            raise _unknown(f"np.{name}" + ("" if method == "__call__" else f".{method}"))
+            raise _unknown(f"np.{name}" + ("" if method == "__call__" else f".{method}"), self)
         if kwargs:
             raise TypeError(f"np.{name} on a Tensor takes no {', '.join(f'{k}=' for k in kwargs)}; "
                             "choose entries with np.where(condition, a, b), and a dtype with t.astype(...).")
@@ -325,9 +326,9 @@ class Tensor(Variable):
         implementation = TABLE.get(function)
         name = f"{getattr(function, '__module__', 'np') or 'np'}.{function.__name__}".replace("numpy", "np")
         if implementation is None:
-            raise _unknown(name)
+            raise _unknown(name, self)
         if kwargs.get("out") is not None:
-            raise TypeError(f"{name}(..., out=...) would overwrite a value that the tape may need. "
+            raise TypeError(f"{name}(..., out=...) would overwrite a value that the tape may need: it met {_me(self)}. "
                             f"Write t = {name}(...) instead.")
         try:
             return implementation(*args, **kwargs)
@@ -392,8 +393,8 @@ class Tensor(Variable):
         return _getitem(self, index)
 
     def __setitem__(self, index: Any, value: Any) -> NoReturn:
-        raise TypeError("Tensors are not changed in place, since the tape may need the old value. Write "
-                        "t = np.where(condition, new, t); or, for a leaf, t.assign(array).")
+        raise TypeError(f"Tensors are not changed in place, since the tape may need the old value of {_me(self)}. "
+                        "Write t = np.where(condition, new, t); or, for a leaf, t.assign(array).")
 
     def __copy__(self) -> Tensor:
         return self.__deepcopy__({})
@@ -640,9 +641,9 @@ def _me(t: Tensor) -> str:
     return f"a {describe(t)}" if t.origin is None else describe(t.origin)
 
 
-def _unknown(name: str) -> TypeError:
-    return TypeError(f"{name} has no derivative rule for Tensors. If it should be a constant, call it on t.data; if it "
-                     "should have a gradient, write it with functions that have one or add a rule: "
+def _unknown(name: str, t: Tensor) -> TypeError:
+    return TypeError(f"{name} has no derivative rule for Tensors: it met {_me(t)}. If it should be a constant, call it "
+                     "on t.data; if it should have a gradient, write it with functions that have one or add a rule: "
                      "minigrad.primitive.rule(function, lambda g, y, x: ...).")
 
 

@@ -3,11 +3,17 @@
     python -m tests.mutate                     all mutants
     python -m tests.mutate --only softmax      those whose name has this in it
     python -m tests.mutate --count 200         so many, chosen by --seed
+    python -m tests.mutate --jobs 2 --resume mutants.jsonl      two at a time; what is in the file is not done again
 
 A mutant is a rule, or a function that rules call, with one change: a sign, a term left out, operands swapped, another
-constant, comparison or argument, a call left out. It lives in a forked process, in which the tests of
-the table (values, three orders of derivatives, bits, dtypes, layouts) run for the samples that use it, then the tests
-of corner cases. Those that no test can notice stand in EQUIVALENT, each with its reason.
+constant, comparison or argument, a call left out. It lives in a process forked from one in which everything is loaded,
+and meets the tests that run the changed code (which those are has been seen in a run without mutants), until one fails:
+the samples of the table nearest to it, one directional derivative first, then all that is said of samples; then the
+tests of corner cases, the quickest first; then all other samples. A test that fails, or does not end, has caught it.
+Mutants that no test can notice stand in EQUIVALENT, each with its reason.
+
+A file given with --resume keeps one line for each mutant. One that was caught is not tried again while its module is as
+it was; one that survived is, once a test has changed.
 """
 
 from __future__ import annotations
@@ -15,36 +21,42 @@ from __future__ import annotations
 import argparse
 import ast
 import copy
+import hashlib
 import importlib
 import inspect
-import io
+import json
 import os
+import selectors
 import signal
 import sys
+import threading
 import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import redirect_stderr, redirect_stdout, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any
 
 os.environ.setdefault("MINIGRAD_BACKEND", "numpy")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 sys.path.insert(0, str(Path(__file__).parent / "minigrad"))
 
 import numpy as np
 import pytest
 import test_rules
+from _pytest.runner import runtestprotocol
 from samples import SAMPLES, Sample
 
-import minigrad as mg
 from minigrad.primitive import PRIMITIVES, Primitive
 
 MODULES = ["elementwise", "reduction", "shape", "indexing", "linear_algebra", "convolution", "softmax"]
-SECONDS = 120  # for one mutant
-CORNERS = ["test_edges.py", "test_tape.py", "test_properties.py"]
+SECONDS = 20  # of its own work for one test, which is many times what any takes
+NEAREST = 8  # samples that are asked first
+CORNERS = ["test_edges.py", "test_tape.py", "test_properties.py", "test_nn.py", "test_scan.py"]
+HERE = Path(__file__).parent / "minigrad"
 
 #: Mutants that compute the same: name → why.
 EQUIVALENT: dict[str, str] = {
@@ -224,83 +236,288 @@ def first_derivative(sample: Sample) -> None:
 
 
 CHECKS: list[Callable[[Sample], None]] = [
-    first_derivative, test_rules.test_P4_three_derivatives_agree_with_central_differences,
+    first_derivative, test_rules.test_value_is_numpys, test_rules.test_gradients_share_no_memory,
+    test_rules.test_float16_stays_float16, test_rules.test_P4_raw_and_graph_gradients_are_the_same_bits,
     test_rules.test_gradient_twice_gives_the_same_bits_and_a_zero_cotangent_gives_zero,
-    test_rules.test_P4_raw_and_graph_gradients_are_the_same_bits, test_rules.test_P6_float32_stays_float32,
-    test_rules.test_float16_stays_float16, test_rules.test_value_is_numpys,
-    test_rules.test_gradients_share_no_memory, test_rules.test_layout_of_arguments_does_not_matter]
+    test_rules.test_layout_of_arguments_does_not_matter, test_rules.test_P6_float32_stays_float32,
+    test_rules.test_P4_three_derivatives_agree_with_central_differences]
+#: Those that between them run all code that a sample can run.
+WIDEST = [test_rules.test_P4_raw_and_graph_gradients_are_the_same_bits, test_rules.test_P6_float32_stays_float32,
+          test_rules.test_layout_of_arguments_does_not_matter]
 
 
-def users() -> dict[str, list[Sample]]:
-    """For each primitive the samples whose value or gradient has it."""
-    found: dict[str, list[Sample]] = {}
-    for sample in SAMPLES:
-        xs = test_rules.leaves(sample.args)
-        y = sample.f(*xs)
-        slopes = [g for g in test_rules.gradients(y, xs, create_graph=True, g=test_rules.cotangent(y, sample.id))
-                  if g.requires_grad]
-        for name in {node.primitive.name for node in mg.tape([y, *slopes])}:
-            found.setdefault(name, []).append(sample)
-    return found
+@dataclass
+class Reach:
+    """What code of the rules a test runs, as numbers given by `changeable`, and how long the test takes."""
+
+    code: set[int]
+    seconds: float
 
 
-def survives(mutant: Mutant, by_primitive: dict[str, list[Sample]]) -> str:
-    """"" if no test notices the mutant, else what did. Run in a process of its own."""
-    module = importlib.import_module(f"minigrad.rules.{mutant.module}")
-    if mutant.rule is not None:
-        chosen = by_primitive.get(getattr(module, mutant.owner).name, [])
-    else:
-        chosen = [s for p in PRIMITIVES for s in by_primitive.get(p.name, ()) if _reaches(p, module, mutant.owner)]
-        chosen = list({s.id: s for s in chosen}.values())
+def changeable() -> dict[int, int]:
+    """The id of every piece of code that may change → a number that is the same in forked processes."""
+    codes = [r.__code__ for p in PRIMITIVES for r in p.rules if isinstance(r, FunctionType)]
+    for name in MODULES:
+        codes += [f.__code__ for f in vars(importlib.import_module(f"minigrad.rules.{name}")).values()
+                  if type(f) is FunctionType]
+    return {id(c): k for k, c in enumerate(codes)}
+
+
+def reached(test: Callable[[], bool], codes: dict[int, int]) -> tuple[Reach, bool]:
+    """Run a test and see what code it runs, and whether it passes."""
+    found: set[int] = set()
+
+    def look(frame: Any, event: str, argument: Any) -> None:
+        if event == "call" and id(frame.f_code) in codes:
+            found.add(codes[id(frame.f_code)])
+
+    started = time.process_time()
+    threading.setprofile(look)
+    sys.setprofile(look)
     try:
-        install(mutant)
-    except Exception as error:
-        return f"it is none: {type(error).__name__}"
-    for check in CHECKS:
-        for sample in chosen:
-            try:
-                with warnings.catch_warnings():
-                    warnings.simplefilter("error")
-                    check(sample)
-            except Exception as error:
-                return f"{check.__name__}[{sample.id}]: {type(error).__name__}"
-    corners = [str(Path(__file__).parent / "minigrad" / name) for name in CORNERS]
-    with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
-        status = pytest.main(["-x", "-q", "-p", "no:cacheprovider", "-k", "not P1 and not P2", *corners])
-    return "" if status == 0 else "corner cases"
+        passed = test()
+    finally:
+        sys.setprofile(None)
+        threading.setprofile(None)  # type: ignore[arg-type]
+    return Reach(found, time.process_time() - started), passed
 
 
-def _reaches(made: Primitive, module: ModuleType, function: str) -> bool:
-    """Whether some rule calls the function, itself or by another one."""
-    waiting, seen = [r for r in made.rules if isinstance(r, FunctionType)], set()
-    while waiting:
-        code = waiting.pop()
-        names = set(code.__code__.co_names)
-        if function in names:
-            return True
-        for name in names - seen:
-            seen.add(name)
-            other = code.__globals__.get(name)
-            if type(other) is FunctionType and other.__module__.startswith("minigrad.rules"):
-                waiting.append(other)
-    return False
+def passes(item: pytest.Item) -> bool:
+    """Whether a collected test does not fail."""
+    return not any(report.failed for report in runtestprotocol(item, log=False, nextitem=None))
 
 
-def forked(work: Callable[[], str]) -> str:
-    """The result of `work`, done in a process of its own; what the process died of, if it did."""
+class Run:
+    """A plugin of pytest: once the tests of corner cases are collected, mutants run in their place."""
+
+    def __init__(self, mutants: list[Mutant], options: argparse.Namespace) -> None:
+        self.mutants, self.options = mutants, options
+        self.survivors: list[str] = []
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_configure(self) -> None:
+        from hypothesis import Phase, settings
+
+        # no time is spent on the simplest failing example
+        settings.register_profile("mutants", deadline=None, derandomize=True, database=None, report_multiple_bugs=False,
+                                  phases=[Phase.explicit, Phase.generate])
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        if session.testsfailed:
+            raise session.Interrupted("the tests cannot be collected")
+        self.items = session.items
+        self.codes = changeable()
+        self.samples, self.corners = self.reach()
+        self.all_mutants()
+        return True
+
+    def reach(self) -> tuple[list[Reach], list[Reach]]:
+        """What the samples and the collected tests run: from the file of results, or else by running them."""
+        of = digest(*sorted(HERE.parents[1].glob("minigrad/**/*.py")), *sorted(HERE.glob("*.py")))
+        said = next((found["reach"] for found in lines(self.options.resume) if found.get("of") == of), "")
+        if not said:
+            print(f"watching what {len(SAMPLES)} samples and {len(self.items)} tests run", flush=True)
+            # in a process of its own: whoever remembers what it computed would not notice that a rule has changed
+            said = forked(self.look).result()
+            if not said.startswith("["):
+                raise RuntimeError(said)
+            append(self.options.resume, {"of": of, "reach": said})
+        seen = json.loads(said)
+        for item, (_, _, passed) in zip(self.items, seen[len(SAMPLES):]):
+            if not passed:
+                print(f"left out, it fails without mutants: {item.nodeid}", flush=True)
+        found = [Reach(set(code), seconds) if passed else Reach(set(), 0.0) for code, seconds, passed in seen]
+        return found[:len(SAMPLES)], found[len(SAMPLES):]
+
+    def look(self) -> str:
+        """What every test runs, how long, and whether it passes while it is watched."""
+        def wide(sample: Sample) -> bool:
+            return all(holds(check, sample) for check in WIDEST)
+
+        seen = [reached(lambda s=s: wide(s), self.codes) for s in SAMPLES]
+        seen += [reached(lambda item=item: passes(item), self.codes) for item in self.items]
+        return json.dumps([[sorted(r.code), round(r.seconds, 3), passed] for r, passed in seen])
+
+    def tests(self, mutant: Mutant) -> Iterator[tuple[str, Callable[[], bool]]]:
+        """What may notice the mutant, the likeliest and quickest first."""
+        old = getattr(importlib.import_module(f"minigrad.rules.{mutant.module}"), mutant.owner)
+        code = self.codes[id((old if mutant.rule is None else old.rules[mutant.rule]).__code__)]
+        own = getattr(old, "name", mutant.owner)
+        chosen = [k for k, r in enumerate(self.samples) if code in r.code]
+        chosen.sort(key=lambda k: (SAMPLES[k].of != own, 0 in [a.size for a in SAMPLES[k].args],
+                                   len(self.samples[k].code), self.samples[k].seconds))
+        corners = sorted((r.seconds, k) for k, r in enumerate(self.corners) if code in r.code)
+
+        def of_samples(numbers: list[int]) -> Iterator[tuple[str, Callable[[], bool]]]:
+            for check in CHECKS:
+                for k in numbers:
+                    yield f"{check.__name__}[{SAMPLES[k].id}]", lambda check=check, k=k: holds(check, SAMPLES[k])
+
+        yield from of_samples(chosen[:NEAREST])
+        for _, k in corners:
+            yield self.items[k].nodeid.rpartition("/")[2], lambda k=k: passes(self.items[k])
+        yield from of_samples(chosen[NEAREST:])
+
+    def survives(self, mutant: Mutant) -> str:
+        """"" if no test notices the mutant, else what did. Run in a process of its own."""
+        tests = self.tests(mutant)
+        first = next(tests, None)
+        try:
+            install(mutant)
+        except Exception as error:
+            return f"cannot be built: {type(error).__name__}"
+        while first is not None:
+            name, test = first
+            signal.setitimer(signal.ITIMER_PROF, SECONDS)
+            if not test():
+                return name
+            first = next(tests, None)
+        return ""
+
+    def all_mutants(self) -> None:
+        """Every mutant that is not in the file; then the summary."""
+        o = self.options
+        started = time.monotonic()
+        known, caught, outcome = remembered(o.resume), Counter[str](), Counter[str]()
+        waiting: list[Mutant] = []
+        for mutant in self.mutants:
+            if mutant.name in EQUIVALENT:
+                outcome["equivalent"] += 1
+            elif known.get(mutant.name):
+                caught[known[mutant.name].partition("[")[0]] += 1
+                outcome["caught"] += 1
+            elif mutant.name in known:
+                self.survivors.append(mutant.name)
+            else:
+                waiting.append(mutant)
+        waiting.reverse()
+        todo, done, busy = len(waiting), 0, selectors.DefaultSelector()
+        while waiting or busy.get_map():
+            late = o.minutes is not None and time.monotonic() - started > 60 * o.minutes
+            if late:
+                waiting.clear()
+            while waiting and len(busy.get_map()) < o.jobs:
+                mutant = waiting.pop()
+                child = forked(lambda mutant=mutant: self.survives(mutant))
+                busy.register(child.pipe, selectors.EVENT_READ, (mutant, child, time.monotonic()))
+            for key, _ in busy.select():
+                mutant, child, since = key.data
+                busy.unregister(child.pipe)
+                by = child.result()
+                done += 1
+                if by:
+                    caught[by.partition("[")[0]] += 1
+                    outcome["caught"] += 1
+                else:
+                    self.survivors.append(mutant.name)
+                rules, tests = versions(mutant.module)
+                append(o.resume, {"mutant": mutant.name, "by": by, "seconds": round(time.monotonic() - since, 2),
+                                  "rules": rules, "tests": tests})
+                if o.verbose or not by:
+                    print(f"{mutant.name}    {by or 'SURVIVED'}", flush=True)
+                if done % 100 == 0:
+                    print(f"... {done} of {todo}, {time.monotonic() - started:.0f} s", flush=True)
+        tried = sum(outcome.values()) + len(self.survivors)
+        print(f"{tried} of {len(self.mutants)} mutants: {outcome['caught']} caught, {outcome['equivalent']} equivalent, "
+              f"{len(self.survivors)} survived; {time.monotonic() - started:.0f} s")
+        for name, times in caught.most_common():
+            print(f"  {times:5}  {name}")
+        if self.survivors:
+            print("survivors:")
+        for name in sorted(self.survivors):
+            print(f"  {name}")
+
+
+def holds(check: Callable[[Sample], None], sample: Sample) -> bool:
+    """Whether what is said of all samples is true of this one."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            check(sample)
+    except Exception:
+        return False
+    return True
+
+
+@dataclass
+class Child:
+    """A process at work."""
+
+    pid: int
+    pipe: Any
+
+    def result(self) -> str:
+        """What the work returned, or what the process died of: a test that does not end dies of the timer."""
+        with self.pipe:
+            said = self.pipe.read().decode()
+        status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        if said.startswith("="):
+            return str(said[1:])
+        return "a test that does not end" if status == -signal.SIGPROF else f"died ({status}) {said}"
+
+
+def forked(work: Callable[[], str]) -> Child:
+    """Start `work` in a process of its own, silent but for what it returns."""
     out, into = os.pipe()
+    sys.stdout.flush()
     pid = os.fork()
     if not pid:
         os.close(out)
-        signal.setitimer(signal.ITIMER_PROF, SECONDS)  # of its own work, however busy the machine is
-        with suppress(BaseException):
-            os.write(into, b"=" + work().encode("utf-8", "replace")[:500])
+        silence = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(silence, 1)
+        os.dup2(silence, 2)
+        with suppress(BaseException), os.fdopen(into, "wb") as pipe:
+            try:
+                pipe.write(b"=" + work().encode("utf-8", "replace"))
+            except BaseException as error:
+                pipe.write(f"{type(error).__name__}: {error}".encode("utf-8", "replace"))
         os._exit(0)
     os.close(into)
-    with os.fdopen(out, "rb") as pipe:
-        said = pipe.read().decode()
-    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    return said[1:] if said.startswith("=") else f"died ({status})"
+    return Child(pid, os.fdopen(out, "rb"))
+
+
+# ------------------------------------------------------------------------------------------------------------
+# The file of results
+# ------------------------------------------------------------------------------------------------------------
+
+
+def digest(*files: Path) -> str:
+    """A few letters that change when a file does."""
+    return hashlib.sha256(b"".join(f.read_bytes() for f in files)).hexdigest()[:12]
+
+
+def versions(module: str) -> tuple[str, str]:
+    """Of a module of rules, and of all tests."""
+    rules = importlib.import_module(f"minigrad.rules.{module}")
+    return digest(Path(str(rules.__file__))), digest(*sorted(HERE.glob("*.py")))
+
+
+def lines(file: str | None) -> Iterator[dict[str, Any]]:
+    """What the file of results has; the last line of an interrupted run may be half a line."""
+    if file is not None and Path(file).exists():
+        for line in Path(file).read_text(encoding="utf-8").splitlines():
+            with suppress(ValueError):
+                yield json.loads(line)
+
+
+def append(file: str | None, line: dict[str, Any]) -> None:
+    """Put a line into the file of results."""
+    if file is not None:
+        with Path(file).open("a", encoding="utf-8") as f:
+            f.write(json.dumps(line, ensure_ascii=False) + "\n")
+
+
+def remembered(file: str | None) -> dict[str, str]:
+    """The mutants in the file of results that need not be tried again → what caught each, "" where nothing did."""
+    found: dict[str, str] = {}
+    now = {m: versions(m) for m in MODULES}
+    for line in lines(file):
+        if "mutant" in line:
+            rules, tests = now[line["mutant"].partition(".")[0]]
+            if line["rules"] == rules and (line["by"] or line["tests"] == tests):
+                found[line["mutant"]] = line["by"]
+    return found
 
 
 def main() -> int:
@@ -309,36 +526,20 @@ def main() -> int:
     options.add_argument("--only", default="", metavar="TEXT")
     options.add_argument("--count", type=int)
     options.add_argument("--seed", type=int, default=0)
+    options.add_argument("--jobs", type=int, default=1, help="mutants at a time")
+    options.add_argument("--resume", metavar="FILE", help="append results to this file, and skip what it has")
     options.add_argument("--minutes", type=float, help="stop after so long")
     options.add_argument("--verbose", action="store_true", help="say what caught each")
     a = options.parse_args()
     mutants = [m for m in all_mutants() if a.only in m.name]
-    order = np.random.default_rng(a.seed).permutation(len(mutants))
-    if a.count is not None:
-        order = order[:a.count]
-    started, by_primitive = time.monotonic(), users()
-    survivors, caught, equivalent, tried = [], Counter[str](), 0, 0
-    for k in order:
-        if a.minutes is not None and time.monotonic() - started > 60 * a.minutes:
-            break
-        mutant = mutants[k]
-        tried += 1
-        if mutant.name in EQUIVALENT:
-            equivalent += 1
-            continue
-        by = forked(lambda mutant=mutant: survives(mutant, by_primitive))
-        caught[by.partition("[")[0]] += 1
-        undecided = by == f"died ({-signal.SIGPROF})"
-        if a.verbose or undecided or not by:
-            print(f"{mutant.name}    {by or 'SURVIVED'}", flush=True)
-        if undecided or not by:  # out of time is not caught
-            survivors.append(mutant)
-    print(f"{tried} of {len(mutants)} mutants: {tried - len(survivors) - equivalent} caught, {equivalent} equivalent, "
-          f"{len(survivors)} survived; {time.monotonic() - started:.0f} s")
-    for name, times in caught.most_common():
-        if name:
-            print(f"  {times:5}  {name}")
-    return 1 if survivors else 0
+    order = np.random.default_rng(a.seed).permutation(len(mutants))[:a.count]
+    run = Run([mutants[k] for k in order], a)
+    status = pytest.main(["-qq", "-s", "-x", "--no-header", "--no-summary", "--tb=line", "-p", "no:cacheprovider",
+                          "--hypothesis-profile=mutants", "-k", "not P1 and not P2",
+                          *(str(HERE / name) for name in CORNERS)], plugins=[run])
+    if status not in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
+        return 2
+    return 1 if run.survivors else 0
 
 
 if __name__ == "__main__":

@@ -216,7 +216,7 @@ constant(np.sign, np.floor, np.ceil, np.rint, np.trunc, np.round, np.floor_divid
          np.greater, np.greater_equal, np.less, np.less_equal, np.equal, np.not_equal, np.isclose,
          np.logical_and, np.logical_or, np.logical_not, np.logical_xor, np.bitwise_and, np.bitwise_or,
          np.bitwise_xor, np.invert, np.isnan, np.isinf, np.isfinite,
-         np.zeros_like, np.ones_like, np.full_like, np.array_equal, np.allclose)
+         np.zeros_like, np.ones_like, np.array_equal, np.allclose)
 
 # ---------------------------------------------------------------------------------------------------------------
 # What networks add

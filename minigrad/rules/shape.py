@@ -165,6 +165,19 @@ def broadcast_to(array: Any, shape: Any) -> Any:
     return _broadcast_to(array, shape=tuple(shape) if isinstance(shape, (list, tuple)) else (shape,))
 
 
+@primitive()
+def _full_like(a: Any, fill_value: Any) -> Array:
+    return np.full_like(a, fill_value)
+
+
+@implements(np.full_like)
+def full_like(a: Any, fill_value: Any) -> Any:
+    """np.full_like. A Tensor to fill with gets the sum over all that it filled."""
+    if getattr(fill_value, "requires_grad", False):
+        return np.broadcast_to(fill_value if fill_value.dtype == a.dtype else fill_value.astype(a.dtype), a.shape)
+    return _full_like(a, fill_value)
+
+
 @implements(np.tile)
 def tile(A: Any, reps: Any) -> Any:
     """np.tile."""

@@ -264,6 +264,7 @@ SHAPES: list[tuple[str, Callable[..., Any], Array]] = [
     ("broadcast_to", lambda x: np.broadcast_to(x, (4, 2, 3)), normal(2, 1)),
     ("broadcast_to", lambda x: np.broadcast_to(x, 3), normal()),
     ("broadcast_to", lambda x: np.broadcast_to(x, (0, 3)), normal(1, 3)),
+    ("full_like", lambda x: np.full_like(x, x[0]), normal(2, 3)),
     ("tile", lambda x: np.tile(x, 3), normal(2)),
     ("tile", lambda x: np.tile(x, (2, 1, 2)), normal(2, 3)),
     ("tile", lambda x: np.tile(x, (2,)), normal(2, 3)),

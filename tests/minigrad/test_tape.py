@@ -647,6 +647,30 @@ def test_P7_P12_errors_teach(case: str) -> None:
     assert_array_equal(t.grad, [2, 2, 2])
 
 
+@pytest.mark.parametrize("case", ["setitem", "asarray", "array of tensors", "into an array", "out", "out of a function",
+                                  "iadd of an array", "at", "unknown ufunc", "unknown function", "unknown method",
+                                  "float"])
+def test_P7_messages_say_which_tensor_and_where_it_was_made(case: str) -> None:
+    with mg.scope("encoder"), mg.scope("layer 0"):
+        t = np.tanh(leaf(3, name="w"))
+        t.name = "hidden"
+        value = t if case != "float" else np.tanh(t[0])
+    with says(TypeError, "tanh", "in scope 'encoder/layer 0'", *(["'hidden'"] if case != "float" else [])):
+        float(value) if case == "float" else MESSAGES[case][0](value)
+
+
+def test_P7_what_fills_an_array_keeps_its_gradient() -> None:
+    t = leaf(name="t")
+    filled = np.full_like(mg.tensor(np.zeros((2, 3), np.float32)), t)
+    assert filled.dtype == np.float32
+    filled.sum().backward()
+    assert t.grad == 6.0
+    assert_array_equal(np.full_like(mg.tensor([1, 2]), 7.9).data, [7, 7])
+    assert np.full_like(leaf(2), fill_value=3).data.tolist() == [3.0, 3.0]
+    with says(TypeError, "np.copyto"):  # NumPy asks nobody but the array
+        np.full_like(np.zeros(2), t)
+
+
 def test_constants_may_become_arrays_and_numbers() -> None:
     t = mg.tensor([1.5, 2.0])
     assert_array_equal(np.asarray(t), [1.5, 2.0])
