@@ -7,7 +7,7 @@ step, the inputs of all.
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field
 
 from ..recording import Scope
@@ -155,8 +155,9 @@ def _draw(found: Analysis, title: str, keys: dict[Item, Hashable], horizontal: b
     picture = Picture(title)
     groups: dict[Hashable, Group] = {}
     for item in found.graph.items:
-        group = groups.setdefault(keys[item], Group(keys[item]))
-        group.items.append(item)
+        groups.setdefault(keys[item], Group(keys[item])).items.append(item)
+    for item in found.graph.items:
+        group = groups[keys[item]]
         for source in item.inputs:
             groups[keys[source]].feeds.setdefault(group, []).append(source)
     for group in groups.values():
@@ -242,7 +243,7 @@ def _group_box(found: Analysis, group: Group) -> Box:
         ]
         lines = (
             cell_title(run, run.pattern),
-            f"{per} ops per step, {len(items) + per * run.gap[1]} in all",
+            f"{per} ops per step, {len(items) + per * run.gone} in all",
             *([f"carries {', '.join(shapes)}"] if shapes else []),
         )
         return Box("named", lines, f"{run.title}: {run.length} steps")
@@ -261,10 +262,10 @@ def _group_box(found: Analysis, group: Group) -> Box:
         return Box(
             first.kind,
             (
-                ", ".join(names[:3]) + (" …" if len(names) > 3 else "") + f" × {len(items)}",
+                ", ".join(names[:3]) + (" …" if len(names) > 3 else "") + f" × {_count(items)}",
                 " ".join(shapes[:2]) + (" …" if len(shapes) > 2 else ""),
             ),
-            f"{len(items)} of them",
+            f"{_count(items)} of them",
         )
     if isinstance(key, tuple) and key and key[0] == "start":
         states = [clean(s.name, 30) or "state" for s in key[1].states]
@@ -274,24 +275,27 @@ def _group_box(found: Analysis, group: Group) -> Box:
     if isinstance(key, tuple) and key and key[0] in ("calls", "all"):
         word = key[2] or key[1]
         if key[0] == "calls":
-            scopes = {i.scope for i in items}
-            return Box("module", (clean(str(word)), f"{len(items)} ops, {len(scopes)} calls"), str(word))
+            calls = sum(_calls(found, scope) for scope in {i.scope for i in items})
+            return Box("module", (clean(str(word)), f"{_count(items)} ops, {calls} calls"), str(word))
         return Box(
             "parameter" if key[1] == "parameter" else "input" if key[1] != "op" else "op",
-            (clean(str(word)), f"× {len(items)}"),
+            (clean(str(word)), f"× {_count(items)}"),
             str(word),
         )
     if isinstance(key, Scope):
         ops = [i for i in items if i.kind == "op"]
         out = next((i for i in reversed(ops) if i.output), ops[-1])
         kind = "output" if out.output else "module"
-        title = scope_title(key)
+        calls = _calls(found, key)
+        detail = f", {calls} calls" if calls > 1 else f" · {shape_text(out.shape)}"
         return Box(
             kind,
-            (title, f"{len(ops)} ops · {shape_text(out.shape)}"),
-            f"{clean(key.path, 200)}\n{len(ops)} operations",
+            (scope_title(key), f"{_count(ops)} ops{detail}"),
+            f"{clean(key.path, 200)}\n{_count(ops)} operations",
         )
     assert isinstance(key, Item)
+    if key.count > 1:
+        return Box(box_kind(key), (clean(key.name) or key.symbol or key.kind, f"× {key.count}"), f"{key.count} of them")
     return Box(
         box_kind(key) if key.kind != "slice" else "input",
         box_lines(key, found.name(key), found.graph.mixed_dtypes),
@@ -299,6 +303,16 @@ def _group_box(found: Analysis, group: Group) -> Box:
         full_kind(key),
         number=key.index,
     )
+
+
+def _count(items: Iterable[Item]) -> int:
+    """How many values some items stand for."""
+    return sum(item.count for item in items)
+
+
+def _calls(found: Analysis, scope: Scope | None) -> int:
+    """How many calls of a module a scope stands for."""
+    return found.graph.calls.get(scope, 1) if found.graph.calls is not None and scope is not None else 1
 
 
 def _each_box(found: Analysis, group: Group, run: Run) -> Box:
@@ -315,7 +329,7 @@ def _each_box(found: Analysis, group: Group, run: Run) -> Box:
             kind,
             (
                 f"{name}{subscript(low)} … {name}{subscript(high)}",
-                f"{len(group.items) + run.gap[1]} × {shape_text(first.shape)}",
+                f"{len(group.items) + run.gone} × {shape_text(first.shape)}",
             ),
             "one for each step",
         )
@@ -323,8 +337,8 @@ def _each_box(found: Analysis, group: Group, run: Run) -> Box:
     if isinstance(key, tuple) and len(key) == 3 and first.name:
         label = f"{first.name}ₜ = {first.symbol}"
     steps = len({found.place[item] for item in ops})
-    every = len(ops) // steps * (steps + run.gap[1])
-    steps += run.gap[1]
+    every = len(ops) // steps * (steps + run.gone)
+    steps += run.gone
     return Box("named", (clean(str(label)), f"× {steps}"), f"{every} operations in {steps} steps")
 
 

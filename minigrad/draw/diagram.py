@@ -21,9 +21,11 @@ from .collapse import draw_modules, draw_rolled
 from .dot import dot
 from .expand import Arriving, Steps, add_norms, expand
 from .finish import finish
+from .gather import beginning, gather
 from .graph import Graph, graph_of
 from .graph import fold as refold
 from .labels import clean, number, shape_text
+from .listing import MOST as LISTED
 from .listing import listing
 from .model import Picture
 from .ops import draw_ops, extent
@@ -48,8 +50,8 @@ OPS_MOST = 1500
 LAYOUT_MOST = 10_000
 UNROLLED_MOST = 3000
 
-# Above this number of operations loops are not looked for where they would not be drawn.
-RECURRENT_MOST = 20_000
+# Above this number of operations, without those of steps that are alike, values are not looked at one by one.
+GATHER_ABOVE = 20_000
 
 FREED = "The values of operations were freed by backward: statistics are drawn before it, or with retain_graph=True."
 INSIDE = "Gradients inside compiled loops were not recorded; gradients=True before backward computes them."
@@ -209,30 +211,36 @@ def draw(
         coarse = view not in (None, "unrolled", "rolled")
 
         def analysis(reading: Reading) -> Analysis:
+            if len(reading.nodes) > GATHER_ABOVE:
+                return Analysis(gather(reading, record, fold), [], failed="its steps are not alike")
             graph = graph_of(reading, record)
             if not fold:
                 for item in graph.items:
                     item.foldable = False
-            if coarse and len(reading.nodes) > RECURRENT_MOST:
-                found = Analysis(refold(graph), [])
-            else:
-                found = analyse(graph, reading, record)
+            found = analyse(graph, reading, record)
             if statistics and not annotate(found.graph.items, detailed):
                 notes.append(FREED)
             return found
 
         notes: list[str] = []
-        reading = everything if coarse else shorten(everything, max(steps, KEEP), turns=view != "rolled")
+        reading = everything if coarse else shorten(everything, max(steps, KEEP), uneven=view != "rolled")
         found = analysis(reading)
-        if reading.cuts and (found.failed or not found.runs or any(item.gradient for item in found.graph.items)):
+        if reading.cuts and (
+            found.failed
+            or sum(run.gone > 0 for run in found.runs) < len(reading.cuts)
+            or any(item.gradient for item in found.graph.items)
+        ):
             notes = []
             found = analysis(everything)
         picture, view, more = _choose(wanted, found, view, title, steps, depth)
         picture.notes += [*notes, *more, *([INSIDE] if loops and isinstance(gradients, Gradients) else [])]
         picture.description = describe(found, picture, view)
-        for item in found.graph.items:
+        listed = found
+        if found.graph.calls is not None:
+            listed = Analysis(beginning(everything, LISTED, record), [])
+        for item in (*found.graph.items, *listed.graph.items):
             item.value = None  # a diagram holds no arrays
-    return Diagram(finish(picture, legend), view, lambda: listing(found, title or ""), theme)
+    return Diagram(finish(picture, legend), view, lambda: listing(listed, title or ""), theme)
 
 
 def _draw_compiled(scan: Any, theme: str, title: str | None, legend: bool) -> Diagram:
@@ -295,7 +303,7 @@ def _choose(
 ) -> tuple[Picture, str, list[str]]:
     """The picture in the asked view, or in the best; and what had to be said about the choice."""
     name = title or "computation graph"
-    size = len(found.graph.items)
+    size = sum(item.count for item in found.graph.items)
     notes: list[str] = []
     recurrent = bool(found.runs) and not found.failed
     if view is None and any(item.gradient for item in found.graph.items):

@@ -45,6 +45,7 @@ class Item:
         gradient: made by a backward that was recorded.
         extra: more lines for its box.
         gradient_range: from the least to the greatest entry of its gradient.
+        count: how many values it stands for.
     """
 
     index: int
@@ -67,6 +68,7 @@ class Item:
     gradient: bool = False
     extra: tuple[str, ...] = ()
     gradient_range: str = ""
+    count: int = 1
 
     def __repr__(self) -> str:
         return f"<{self.name or self.symbol} {self.index}>"
@@ -74,12 +76,20 @@ class Item:
 
 @dataclass(slots=True, eq=False)
 class Graph:
-    """The items behind some outputs, each after its inputs."""
+    """The items behind some outputs, each after its inputs.
+
+    Attributes:
+        operations: how many there are on the tape.
+        calls: of a graph whose items stand for many values, how many calls of a module each scope stands for.
+        unlisted: how many operations have no item, because only the first ones are listed.
+    """
 
     items: list[Item]
     outputs: list[Item]
     operations: int
     mixed_dtypes: bool = False
+    calls: dict[Scope, int] | None = None
+    unlisted: int = 0
 
     def consumers(self) -> dict[Item, list[Item]]:
         """For each item, who uses it; one entry per use."""
@@ -92,7 +102,7 @@ class Graph:
 
 def graph_of(reading: Reading, gradients: Gradients | None = None) -> Graph:
     """The items of a tape."""
-    reader = _Reader(gradients)
+    reader = Reader(gradients)
     inputs, outputs = reading.other_inputs, reading.used
     for node in reading.nodes:
         reader.read(node, inputs.get(node, node.inputs), outputs.get(node))
@@ -105,7 +115,7 @@ def graph_of(reading: Reading, gradients: Gradients | None = None) -> Graph:
     return Graph(reader.items, made, len(reading.every), len(floats) > 1)
 
 
-class _Reader:
+class Reader:
     """Makes items of nodes, one after the other."""
 
     def __init__(self, gradients: Gradients | None) -> None:
@@ -193,7 +203,7 @@ class _Reader:
             for key in DATA.keys() & metadata.keys():
                 if isinstance(metadata[key], np.ndarray):
                     inputs.append(self.data(metadata[key], DATA[key]))
-        foldable = op in FOLDABLE or (op == "getitem" and _is_basic(metadata.get("index")))
+        foldable = is_foldable(node)
         symbol = self._symbol(op, metadata, texts)
         number = node.number
         gradient = self.backward.get(node.scope)
@@ -236,6 +246,12 @@ class _Reader:
         return found
 
 
+def is_foldable(node: Node) -> bool:
+    """Whether an operation only shows its input in another way."""
+    op = node.primitive.name
+    return op in FOLDABLE or (op == "getitem" and _is_basic(node.metadata.get("index")))
+
+
 def gradient_scope(scope: Scope | None) -> Scope | None:
     """The scope that `grad(..., create_graph=True)` made around what its rules recorded, if it is in one."""
     found = None
@@ -261,7 +277,8 @@ def fold(graph: Graph, keep: Callable[[Item], bool] = lambda item: False) -> Gra
     for item in reversed(rest):
         if item in wanted:
             wanted.update(item.inputs)
-    return Graph([item for item in rest if item in wanted], graph.outputs, graph.operations, graph.mixed_dtypes)
+    kept = [item for item in rest if item in wanted]
+    return Graph(kept, graph.outputs, graph.operations, graph.mixed_dtypes, unlisted=graph.unlisted)
 
 
 @lru_cache(maxsize=4096)

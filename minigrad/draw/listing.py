@@ -25,6 +25,7 @@ class _Listing:
         self.rolled = [] if found.failed else found.runs
         self.names: dict[tuple[Item, str], str] = {}
         self.taken: set[str] = set()
+        self.again: dict[tuple[str, str], int] = {}
         self.numbers = count(1)
         self.inside = {item for run in self.rolled for column in run.columns for item in column.values()}
 
@@ -36,9 +37,9 @@ class _Listing:
             plain = item.name or ("x" if item.kind in ("slice", "input") else "") if suffix else self.found.name(item)
             base = clean(plain, 50) if plain else "" if item.kind == "op" else item.kind
             found = (base or f"%{next(self.numbers)}") + suffix
-            k = 2
             while found in self.taken and not (suffix and base):
-                found, k = f"{base}.{k}{suffix}", k + 1
+                k = self.again[base, suffix] = self.again.get((base, suffix), 1) + 1
+                found = f"{base}.{k}{suffix}"
             self.taken.add(found)
             self.names[item, suffix] = found
         return found
@@ -72,9 +73,11 @@ class _Listing:
                 continue
             rows += 1
             if rows > MOST:
-                yield f"… {sum(i.kind == 'op' for i in graph.items) - MOST} more operations"
+                yield f"… {sum(i.kind == 'op' for i in graph.items) - MOST + graph.unlisted} more operations"
                 return
             yield self._row(self.name(item), item, self._operation(item, None, 0))
+        if graph.unlisted:
+            yield f"… {graph.unlisted} more operations"
         yield "return " + ", ".join(self.name(item) for item in graph.outputs)
 
     def _initial(self, item: Item) -> bool:

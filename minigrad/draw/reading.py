@@ -6,7 +6,7 @@ middle of a long loop; both give a Reading, which says for each node what its in
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,18 +16,29 @@ from ..tape import Node, Output, Tape
 
 @dataclass(slots=True, eq=False)
 class Cut:
-    """Steps left out of a loop.
+    """Steps left out of a loop. For each of them there is a step before the gap that does the same: its model.
 
     Attributes:
-        after: the scope of the last step before the gap.
-        count: how many steps are missing.
-        start, period: where the first missing step begins in the whole list of nodes, and how long a step is.
+        after: the scope of the last step before the gap; one for each module that is called in every step.
+        back: how far before that step the model of each missing step is, in steps.
+        starts, models: where each missing step, and its model, begins in the whole list of nodes.
+        next: where the next step is.
+        loop: where the whole loop is, but for its last step.
+        shift: how far the last missing step is from the one before the gap.
     """
 
-    after: Scope
-    count: int
-    start: int
-    period: int
+    after: list[Scope]
+    back: list[int]
+    starts: list[int]
+    models: list[int]
+    next: range
+    loop: range
+    shift: int
+
+    @property
+    def count(self) -> int:
+        """How many steps are missing."""
+        return len(self.starts)
 
 
 @dataclass(slots=True, eq=False)
@@ -38,7 +49,7 @@ class Reading:
         nodes: the operations, each after its inputs.
         roots: what was asked for.
         every: the operations before any were left out.
-        cuts: what was left out of loops, by the scope of the last step before the gap.
+        cuts: what was left out of loops, by the scopes of the last step before the gap.
         other_inputs: inputs of nodes where they are not those on the tape.
         used: of nodes with several outputs, those that are used, by slot.
     """
@@ -66,15 +77,9 @@ class Reading:
         for source in (*sources, *(r for r in self.roots if type(r) is Output)):
             self.used.setdefault(source.node, {})[source.slot] = source
 
-    def missing(self, cut: Cut, number: int) -> Iterable[Node]:
-        """The nodes left out that are in their steps what node `number` is in the last step before the gap."""
-        before = range(cut.start - cut.period, cut.start)
-        at = next(i for i in before if self.every[i].number == number)
-        return (self.every[at + k * cut.period] for k in range(1, cut.count + 1))
-
 
 def whole(tape: Tape) -> Reading:
     """A tape as it is."""
     reading = Reading(tape.nodes, tape.roots, tape.nodes)
-    reading.used = {node: found for node in tape.nodes if (found := tape.outputs(node))}
+    reading.used = {node: found for node in tape.nodes if node.primitive.outputs and (found := tape.outputs(node))}
     return reading

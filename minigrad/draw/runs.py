@@ -8,7 +8,7 @@ layer, a loss, a mask) belongs to its column.
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -50,7 +50,7 @@ class Run:
         states: what is carried.
         columns: for each step, everything drawn in its column: pattern positions and what hangs on them,
             by key.
-        gap: after which step (in order of execution) others were taken out, and how many.
+        gap: after which step (in order of execution) others were taken out, and for each a step that is like it.
     """
 
     index: int
@@ -62,7 +62,12 @@ class Run:
     pattern: int = 0
     states: list[State] = field(default_factory=list)
     columns: list[dict[Key, Item]] = field(default_factory=list)
-    gap: tuple[int, int] = (-1, 0)
+    gap: tuple[int, Sequence[int]] = (-1, ())
+
+    @property
+    def gone(self) -> int:
+        """How many steps were taken out."""
+        return len(self.gap[1])
 
     @property
     def steps(self) -> int:
@@ -72,7 +77,7 @@ class Run:
     @property
     def length(self) -> int:
         """How many steps there were, with those taken out."""
-        return len(self.scopes) + self.gap[1]
+        return len(self.scopes) + self.gone
 
     def grads(self, state: State) -> list[float | None]:
         """Norms of the gradient of a state at every step, in the order of execution."""
@@ -354,18 +359,24 @@ def _compare(run: Run, found: Analysis) -> str:
 
 def _fill_gap(run: Run, reading: Reading, gradients: Gradients | None) -> None:
     """What is known of the steps that were taken out of a run."""
-    for e, scope in enumerate(run.scopes):
-        cut = reading.cuts.get(scope)
-        if cut is None:
+    e, cut = next(((e, cut) for e, scope in enumerate(run.scopes) if (cut := reading.cuts.get(scope))), (-1, None))
+    if cut is None:
+        return
+    run.gap = (e, [e - back for back in cut.back])
+    if run.scopes[0].step is None:
+        run.times[e + 1 :] = [t + cut.count for t in run.times[e + 1 :]]
+    for state in run.states:
+        state.missing = [None] * cut.count
+        if gradients is None:
             continue
-        run.gap = (e, cut.count)
-        for state in run.states:
-            last = run.bodies[e][state.source]
-            if last is not None and gradients is not None:
-                missing = reading.missing(cut, last.number)
-                state.missing = [gradients.norms.get((node.number, last.slot)) for node in missing]
-            else:
-                state.missing = [None] * cut.count
+        at: dict[int, int] = {}  # in the model that begins there, which node the state is
+        for k, (start, model, like) in enumerate(zip(cut.starts, cut.models, run.gap[1], strict=True)):
+            item = run.bodies[like][state.source]
+            if item is not None:
+                if model not in at:
+                    at[model] = next(i for i in range(start) if reading.every[model + i].number == item.number)
+                node = reading.every[start + at[model]]
+                state.missing[k] = gradients.norms.get((node.number, item.slot))
 
 
 def _fits(item: Item, usual: Item, e: int, run: Run, found: Analysis) -> bool:

@@ -36,6 +36,30 @@ def kinds(diagram: Diagram) -> set[str]:
 # -- long loops
 
 
+def two_kinds(steps: int = 100) -> mg.Tensor:
+    """A step that does now one thing, now another."""
+    rng = np.random.default_rng(0)
+    h = mg.tensor(np.ones(2), requires_grad=True, name="h")
+    for t in range(1, steps + 1):
+        with mg.scope(f"t = {t}", step=t):
+            h = np.tanh(h) if rng.random() < 0.5 else np.tanh(h) * 2.0
+    return h.sum()
+
+
+def calls(steps: int = 60) -> mg.Tensor:
+    """Two modules called one after the other again and again, without a word about time; a number that changes."""
+    W = mg.tensor(np.eye(2), requires_grad=True, name="W")
+    lower = upper = mg.tensor(np.zeros((1, 2)))
+    for t in range(steps):
+        with mg.scope("lower", label="RNNCell"):
+            lower = np.tanh(mg.tensor(np.ones((1, 2)), name="x") * 0.9**t + lower @ W)
+            mg.name(h=lower)
+        with mg.scope("upper", label="RNNCell"):
+            upper = np.tanh(lower + upper @ W)
+            mg.name(h=upper)
+    return upper.sum()
+
+
 LONG = {
     "lstm": lambda: recurrent("LSTM", 60),
     "gru": lambda: recurrent("GRU", 60, 2),
@@ -46,6 +70,8 @@ LONG = {
     "cut often": lambda: loop(60, cut=tuple(range(4, 60, 4))),
     "attention": lambda: attention(60, 3),
     "ragged": lambda: ragged(60),
+    "two kinds of steps": two_kinds,
+    "calls": calls,
 }
 
 
@@ -63,17 +89,71 @@ def test_a_long_loop_made_short_gives_the_same_picture(name: str, monkeypatch: p
     assert pictures[40] == pictures[10**6]
 
 
-def test_what_does_not_repeat_is_not_made_short() -> None:
+@pytest.mark.parametrize("what", ["other operations", "from farther back", "needed afterwards"])
+def test_what_does_not_repeat_is_not_made_short(what: str) -> None:
     from minigrad.draw.reading import whole
     from minigrad.draw.shorten import shorten
 
     rng = np.random.default_rng(0)
-    h = mg.tensor(np.ones(2), requires_grad=True, name="h")
+    h = [mg.tensor(np.ones(2), requires_grad=True, name="h")]
     for t in range(1, 100):
         with mg.scope(f"t = {t}", step=t):
-            h = np.tanh(h) if rng.random() < 0.5 else np.exp(h) * 0.1
-    reading = whole(mg.tape(h))
+            new = np.tanh(h[-1])
+            for choice in rng.integers(0, 2, 20) if what == "other operations" else ():
+                new = new * 0.5 if choice else np.tanh(new)
+            h.append(new * h[-3] if what == "from farther back" and t > 3 else new)
+    reading = whole(mg.tape(h[-1] * h[50] if what == "needed afterwards" else h[-1]))
     assert shorten(reading, 8) is reading
+
+
+def test_gradients_of_steps_taken_out_are_those_of_their_own_values() -> None:
+    from minigrad.draw.expand import expand
+    from minigrad.draw.graph import graph_of
+    from minigrad.draw.runs import analyse
+    from minigrad.draw.shorten import shorten
+
+    loss = two_kinds()
+    with mg.record_gradients() as gradients:
+        loss.backward(retain_graph=True)
+    reading, _ = expand(mg.tape(loss))
+    series = []
+    for each in (reading, shorten(reading, 8)):
+        (run,) = analyse(graph_of(each, gradients), each, gradients).runs
+        series.append([run.grads(state) for state in run.states])
+    assert series[0] == series[1] and len(series[0][0]) == 100
+
+
+@pytest.mark.parametrize("view", [None, "ops", "modules", "backward"])
+def test_what_is_too_large_is_gathered_by_module(view: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    from minigrad.draw import diagram
+
+    monkeypatch.setattr(diagram, "GATHER_ABOVE", 100)
+    x = y = mg.tensor(np.ones(2), requires_grad=True, name="x")
+    for k in range(2000):
+        with mg.scope(f"block {k % 3}", label="Block"):
+            y = np.tanh(y).reshape(2) * x + mg.tensor(np.ones(2), name="shift")
+        if k == 1000:
+            with mg.scope("middle"):
+                y = np.exp(y * 1e-3)
+    loss = y.sum()
+    mg.name(loss=loss)
+    drawing = mg.draw(loss, view, gradients=True)
+    found = {box.lines for box in drawing.picture.boxes}
+    assert drawing.view == "modules" and not drawing.picture.strips
+    assert {("Block · block 0", "2001 ops, 667 calls"), ("middle", "2 ops · (2,)"), ("loss = sum", "()")} <= found
+    assert ("parameter", "x") in {(box.kind, box.lines[0].split()[0]) for box in drawing.picture.boxes}
+    assert (view == "modules") == (not drawing.notes)
+    lines = drawing.text().splitlines()
+    assert lines[-1] == "return loss" and lines[-2] == "… 6003 more operations" and len(lines) < 4100
+
+
+def test_names_in_a_listing_are_told_apart_quickly() -> None:
+    w = mg.tensor(np.ones(2), requires_grad=True, name="w")
+    loss = mg.tensor(0.0, requires_grad=True)
+    for _ in range(1500):
+        loss = loss + (w * mg.tensor(np.ones(2))).sum()
+    lines = mg.draw(loss).text().splitlines()
+    assert len({line.split()[1] for line in lines if line.startswith("input ")}) == 1500
 
 
 def test_thousands_of_steps_still_show_the_decay() -> None:

@@ -29,8 +29,8 @@ def draw_row(sheet: Sheet, shelf: Shelf) -> None:
 def _draw_elided(sheet: Sheet, shelf: Shelf, column: Column) -> None:
     run, stamp = shelf.run, shelf.stamp
     assert run is not None and stamp is not None
-    hidden = sum(len(run.columns[e]) for e in column.hidden) + run.gap[1] * len(run.columns[run.pattern])
-    count = len(column.hidden) + run.gap[1]
+    hidden = sum(len(run.columns[e]) for e in column.hidden) + sum(len(run.columns[e]) for e in run.gap[1])
+    count = len(column.hidden) + run.gone
     times = sorted(run.times[e] for e in column.hidden)
     box = Box(
         "elided",

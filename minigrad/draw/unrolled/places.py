@@ -69,7 +69,7 @@ def stack(sheet: Sheet) -> None:
 def _terms(sheet: Sheet, item: Item) -> int:
     """How many terms a sum has, with those of the steps that were taken out."""
     runs = {home[0] for source in item.inputs if (home := sheet.found.place.get(source)) is not None}
-    return len(item.inputs) + sum(run.gap[1] for run in runs)
+    return len(item.inputs) + sum(run.gone for run in runs)
 
 
 def _runs_of_single(sheet: Sheet) -> list[tuple[int, int]]:
