@@ -2,7 +2,8 @@
 
 One question, asked by people whose training is slow: which BLAS is this, which kernels did it choose, how
 many threads does it use, and could the CPU do better?  `blas_info` only reads; it never sets a variable,
-never changes a thread count, and never raises.
+never changes a thread count, and never raises. Programs that train may call `keep_memory` and `use_threads`
+at their start.
 """
 
 from __future__ import annotations
@@ -96,14 +97,19 @@ def _candidates() -> list[Path]:
     return found
 
 
-def _ask_openblas(path: Path, info: BlasInfo) -> bool:
-    """Fill `info` from the OpenBLAS at `path`; True if it is one, and NumPy has already loaded it."""
+def _loaded(path: Path) -> Any:
+    """The library at `path` if this process has loaded it, else None."""
     try:
         # RTLD_NOLOAD finds a loaded library and never brings one in; Windows has no such mode.
         mode = getattr(os, "RTLD_NOW", 0) | getattr(os, "RTLD_NOLOAD", 0) or ctypes.DEFAULT_MODE
-        library = ctypes.CDLL(str(path), mode=mode)
+        return ctypes.CDLL(str(path), mode=mode)
     except Exception:
-        return False
+        return None
+
+
+def _ask_openblas(path: Path, info: BlasInfo) -> bool:
+    """Fill `info` from the OpenBLAS at `path`; True if it is one, and NumPy has already loaded it."""
+    library = _loaded(path)
     for prefix, suffix in _AFFIXES:
         try:
             core = getattr(library, f"{prefix}openblas_get_corename{suffix}")
@@ -160,3 +166,28 @@ def keep_memory() -> bool:
     except (AttributeError, OSError, TypeError):
         return False
     return bool(mallopt(trim_threshold, largest)) and bool(mallopt(mmap_threshold, largest))
+
+
+def use_threads(count: int) -> bool:
+    """Let NumPy's matrix products use so many threads from now on.
+
+    The products of a recurrent network's time step are small: a second thread brings little where a core is free, and
+    where none is, waiting for it can take several times as long as the product.
+
+    Returns:
+        Whether NumPy's BLAS is an OpenBLAS, which can be told.
+
+    Raises:
+        ValueError: less than one thread.
+    """
+    if count < 1:
+        raise ValueError(f"matrix products need at least one thread, not {count}.")
+    for path in _candidates():
+        library = _loaded(path)
+        for prefix, suffix in _AFFIXES:
+            tell = getattr(library, f"{prefix}openblas_set_num_threads{suffix}", None)
+            if tell is not None:
+                tell.argtypes, tell.restype = [ctypes.c_int], None
+                tell(count)
+                return True
+    return False

@@ -26,7 +26,7 @@ import numpy as np
 import minigrad as mg
 from minigrad.checkpoint import CheckpointError
 from minigrad.draw.render import RenderError
-from minigrad.environment import blas_info, cpu_name
+from minigrad.environment import blas_info, cpu_name, keep_memory, use_threads
 
 from .build import make_model, make_plan, make_trainer, parts, read
 from .decode import chooser, generate
@@ -73,6 +73,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(arguments, "interrupted", 128 + signal.SIGINT)
 
 
+def _set_up(threads: int | None) -> None:
+    """What suits a process that trains: memory that is kept, and products that do not wait for each other."""
+    keep_memory()
+    if threads is not None or not any(name in os.environ for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS")):
+        use_threads(threads or 1)
+
+
 def _fail(arguments: Namespace, message: str, status: int) -> int:
     say(f"{arguments.prog}: {' '.join(message.split())}")
     return status
@@ -99,6 +106,7 @@ def train(arguments: Namespace) -> int:
         folder = RunFolder(resume)
         settings = folder.settings().changed(given)
         saved = load_saved(resume, say, best=False) if folder.checkpoints() else None
+    _set_up(settings.threads)
 
     corpus, vocabulary = read(settings)
     for note in corpus.notes:
@@ -177,6 +185,7 @@ def sample(arguments: Namespace) -> int:
     if a.top_p == 0:
         raise SettingsError("--top-p is above 0")
     saved = load_saved(a.folder, say)
+    _set_up(saved.settings.threads)
     form = saved.settings.normalize
     ids = saved.vocabulary.encode(unicodedata.normalize(form, a.prompt) if form else a.prompt).tolist()
     model = saved.model()
@@ -202,6 +211,7 @@ def _write(text: str) -> None:
 def score(arguments: Namespace) -> int:
     """The score on what was held out, or on another text."""
     saved = load_saved(arguments.folder, say)
+    _set_up(saved.settings.threads)
     # Symbols that are rare here are whatever the vocabulary of the run says.
     settings = {**saved.settings.to_json(), "min_count": 1, "max_symbols": None}
     if arguments.source is not None:

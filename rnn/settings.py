@@ -95,6 +95,9 @@ class Settings:
     non_finite: NonFinite = setting("stop", "where a loss or gradient is not finite: stop with a checkpoint, "
                                     "or skip the step", later=True)
     seed: int = setting(0, "of all random numbers", least=0)
+    threads: int | None = setting(None, "of the matrix products; with another number, the last bits of sums differ",
+                                  "what OPENBLAS_NUM_THREADS says, or 1: those of a time step are too small to share",
+                                  least=1, below=1025, later=True)
 
     valid_every: int | None = setting(None, "steps from one validation to the next",
                                       "an epoch, within 100 and 1000", least=1, later=True)

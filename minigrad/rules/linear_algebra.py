@@ -92,7 +92,8 @@ def linear(x: Any, weight: Any, bias: Any) -> Any:
     """x @ weight + bias as one operation, which adds the bias in place: over a large vocabulary, a second array of
     logits costs time. A loop that is being compiled gets the product and the sum, which it can move.
 
-    Shapes: x (..., in), weight (in, out), bias of a shape that broadcasts to the product's, as (out) does; ValueError if it does not.
+    Shapes: x (..., in), weight (in, out), bias (out), or what broadcasts to the product; if it
+    does not, ValueError.
     """
     return matmul(x, weight) + bias if LOCAL.state.tracing else _linear(x, weight, bias)
 

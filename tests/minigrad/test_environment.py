@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from minigrad import environment
-from minigrad.environment import blas_info, cpu_features, cpu_name, keep_memory
+from minigrad.environment import blas_info, cpu_features, cpu_name, keep_memory, use_threads
 
 
 def test_blas_info_says_what_there_is():
@@ -56,3 +56,25 @@ def test_keep_memory_on_glibc():
 
     if platform.libc_ver()[0] == "glibc":
         assert keep_memory() is True
+
+
+def test_use_threads_tells_openblas():
+    before = blas_info()["threads"]
+    if before is None:
+        assert use_threads(1) is False
+        return
+    try:
+        assert use_threads(1) is True and blas_info()["threads"] == 1
+        assert use_threads(2) is True and blas_info()["threads"] == 2
+    finally:
+        use_threads(before)
+
+
+def test_use_threads_needs_one():
+    with pytest.raises(ValueError, match="at least one thread, not 0"):
+        use_threads(0)
+
+
+def test_use_threads_without_openblas(monkeypatch):
+    monkeypatch.setattr(environment, "_candidates", list)
+    assert use_threads(1) is False
