@@ -23,6 +23,15 @@ from .primitive import primitive
 Array = NDArray[Any]
 
 
+def lies_swapped(x: Any) -> bool:
+    """Whether a 3-d array lies in memory with its first two axes swapped, as the batch-first view of a loop's outputs.
+
+    Who works on its rows in that order needs no copy of it.
+    """
+    data = getattr(x, "_data", x)
+    return data.ndim == 3 and not data.flags.c_contiguous and bool(data.swapaxes(0, 1).flags.c_contiguous)
+
+
 def sum_rows(x: Array) -> Any:
     """Sum of a 2-d array over its first axis, in x's own dtype, with the error of a pairwise sum.
 
@@ -53,6 +62,8 @@ def unbroadcast(x: Array, *, shape: tuple[int, ...]) -> Any:
     if x.dtype == np.float16:
         return np.add.reduce(x, axis=tuple(range(lead)), dtype=np.float64).astype(x.dtype)
     size = math.prod(shape)
+    if lead > 1 and lies_swapped(x):
+        x = x.swapaxes(0, 1)
     return sum_rows(x.reshape(x.size // size, size)).reshape(shape) if x.size else np.zeros(shape, x.dtype)
 
 

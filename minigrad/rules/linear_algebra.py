@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..accumulate import Deferred
+from ..accumulate import Deferred, lies_swapped
 from ..primitive import implements, primitive
 from ..recording import LOCAL
 
@@ -58,9 +58,15 @@ def matmul_right(g: Any, a: Any, b: Any) -> Any:
 
 def settle_products(items: list[Any]) -> Any:
     """Σ aᵀ g over all uses of a weight, with the rows of all uses stacked: one product."""
-    rows = [(rows_of(a), rows_of(g)) for a, g in items]
+    rows = [(rows_of(a), rows_of(g)) for a, g in map(in_memory_order, items)]
     a, g = rows[0] if len(rows) == 1 else (np.concatenate([a for a, _ in rows]), np.concatenate([g for _, g in rows]))
     return matmul(a.T, g)
+
+
+def in_memory_order(pair: tuple[Any, Any]) -> tuple[Any, Any]:
+    """Both of a pair with their first two axes swapped, if one of them lies so in memory."""
+    a, g = pair
+    return (np.swapaxes(a, 0, 1), np.swapaxes(g, 0, 1)) if lies_swapped(a) or lies_swapped(g) else pair
 
 
 @implements(np.matmul)
@@ -74,6 +80,8 @@ def matmul(a: Array, b: Array) -> Any:
     """
     a, b = np.asarray(a), np.asarray(b)
     if a.ndim > 2 and b.ndim == 2:
+        if lies_swapped(a):
+            return matmul.forward(a.swapaxes(0, 1), b).swapaxes(0, 1)
         return matmul.forward(rows_of(a), b).reshape(*a.shape[:-1], b.shape[-1])
     if a.ndim == b.ndim == 2 and 1 < len(a) <= 128 and b.flags.f_contiguous and not b.flags.c_contiguous:
         return np.ascontiguousarray((b.T @ a.T).T)

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from ..accumulate import lies_swapped
 from ..primitive import primitive
 from .reduction import Axis, normalize_axis, spread
 
@@ -72,8 +73,11 @@ def logsumexp(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
            softmax_slope(g * np.expand_dims(scale, -1), logits),
            lambda g, y, logits, scale, *, targets:
            np.sum(g * _minus_one_hot(_softmax(logits, axis=-1), targets=targets), axis=-1))  # type: ignore[has-type]
-def _cross_entropy_slope(logits: Array, scale: Array, *, targets: Array) -> Array:
+def _cross_entropy_slope(logits: Array, scale: Array, *, targets: Array) -> Any:
     """scale · (softmax(logits) - one_hot(targets)), in one buffer."""
+    if lies_swapped(logits):
+        return _cross_entropy_slope.forward(logits.swapaxes(0, 1), np.swapaxes(scale, 0, 1),
+                                            targets=targets.swapaxes(0, 1)).swapaxes(0, 1)
     rows, t, factors = logits.reshape(-1, logits.shape[-1]), targets.reshape(-1), np.reshape(scale, -1)
     out = np.empty(rows.shape, np.result_type(logits, scale))
     for block in row_blocks(rows):
@@ -114,6 +118,8 @@ def _minus_one_hot(p: Array, *, targets: Array) -> Array:
 @primitive(lambda g, y, logits, *, targets: _cross_entropy_slope(logits, g, targets=targets))
 def _cross_entropy(logits: Array, *, targets: Array) -> Any:
     """-log softmax(logits)[target] for each row, shape logits.shape[:-1]."""
+    if lies_swapped(logits):
+        return _cross_entropy.forward(logits.swapaxes(0, 1), targets=targets.swapaxes(0, 1)).swapaxes(0, 1)
     rows = logits.reshape(-1, logits.shape[-1])
     losses = np.empty(len(rows), np.result_type(logits.dtype, np.float16))
     picked = rows[np.arange(len(rows)), targets.reshape(-1)]

@@ -389,6 +389,8 @@ for _a, _b in MATMUL:
 for _a, _b in [((2, 3), (3, 4)), ((2, 2, 3), (3, 4)), ((3,), (3, 4)), ((0, 3), (3, 4)), ((2, 0), (0, 4))]:
     add("linear", mg.linear, normal(*_a), normal(*_b), normal(_b[-1]))
 add("linear", mg.linear, normal(3), normal(3), normal(), case="a number")
+add("linear", lambda x, w, b: mg.linear(np.swapaxes(np.tanh(x), 0, 1), w, b), normal(4, 2, 3), normal(3, 5), normal(5),
+    case="of what was computed time first")
 add("linear", lambda x, w, b: mg.linear(np.tanh(mg.linear(x, w, b)), w, b), normal(2, 3), normal(3, 3), normal(3),
     case="weight used twice")
 add("dot", np.dot, normal(), normal(3))
@@ -529,6 +531,9 @@ add("nll_loss", lambda x: mg.nll_loss(x, np.array([[0, 9], [2, 9]]), "sum", igno
 add("mse_loss", mg.mse_loss, normal(2, 3), positive(2, 3), reference=lambda a, b: np.mean((a - b) ** 2))
 add("mse_loss", lambda a, b: mg.mse_loss(a, b, "none"), normal(3), positive(3),
     reference=lambda a, b: (a - b) ** 2)
+add("cross_entropy", lambda x: mg.cross_entropy(np.swapaxes(np.tanh(x), 0, 1), integers(4, 3, 2), reduction="none"),
+    normal(2, 3, 4), case="of what was computed time first",
+    reference=lambda x: slow_cross_entropy(np.tanh(x).swapaxes(0, 1), integers(4, 3, 2)))
 add("binary_cross_entropy_with_logits", mg.binary_cross_entropy_with_logits, normal(3, 2), positive(3, 2) / 2,
     reference=lambda x, t: np.mean(-t * np.log(1 / (1 + np.exp(-x))) - (1 - t) * np.log(1 / (1 + np.exp(x)))))
 
