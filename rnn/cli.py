@@ -43,6 +43,9 @@ MISTAKES = (SettingsError, TextError, RunError, CheckpointError, RenderError)
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; the exit status."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by whoever started this: nobody wants to read it
+            setattr(sys, name, open(os.devnull, "w"))
     options = parser(_version("minigrad-rnn"))
     arguments = options.parse_args(argv)
     for stream in (sys.stdout, sys.stderr):  # what a terminal cannot show is shown as a question mark

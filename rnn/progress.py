@@ -29,7 +29,15 @@ def loss_text(nats: float, level: Level) -> str:
 
 def say(message: str) -> None:
     """A message on standard error."""
-    print(message, file=sys.stderr, flush=True)
+    write(message, sys.stderr)
+
+
+def write(text: str, stream: TextIO) -> None:
+    """A line on a stream, or nothing where nobody reads it any more or the disk is full: a training goes on without."""
+    try:
+        print(text, file=stream, flush=True)
+    except OSError:
+        leave(stream)
 
 
 def leave(stream: TextIO) -> None:
@@ -123,16 +131,13 @@ class Progress:
     def _apart(self, text: str, stream: TextIO) -> None:
         if self.bar is not None:
             self.bar.clear()
-        try:
-            print(text, file=stream, flush=True)
-        except BrokenPipeError:  # a training goes on when nobody reads its samples any more
-            leave(stream)
+        write(text, stream)
         if self.bar is not None:
             self.bar.refresh()
 
     def _show(self, line: str, now: float, trainer: Trainer) -> None:
         if self.bar is None:
-            print(line, file=self.stream, flush=True)
+            write(line, self.stream)
             return
         left = self._left(trainer, now - self.started)
         self.bar.n = 0.0 if left is None else (now - self.started) / max(now - self.started + left, 1e-9)

@@ -8,9 +8,9 @@
 A mutant is a rule, or a function that rules call, with one change: a sign, a term left out, operands swapped, another
 constant, comparison or argument, a call left out. It lives in a process forked from one in which everything is loaded,
 and meets the tests that run the changed code (which those are has been seen in a run without mutants), until one fails:
-the samples of the table nearest to it, one directional derivative first, then all that is said of samples; then the
-tests of corner cases, the quickest first; then all other samples. A test that fails, or does not end, has caught it.
-Mutants that no test can notice stand in EQUIVALENT, each with its reason.
+its own samples of the table, one directional derivative first, then all that is said of samples; the tests of corner
+cases, the quickest first; one directional derivative of all other samples. A test that fails, or does not end, has
+caught it. Mutants that no test can notice stand in EQUIVALENT, each with its reason.
 
 A file given with --resume keeps one line for each mutant. One that was caught is not tried again while its module is as
 it was; one that survived is, once a test has changed.
@@ -54,7 +54,7 @@ from minigrad.primitive import PRIMITIVES, Primitive
 
 MODULES = ["elementwise", "reduction", "shape", "indexing", "linear_algebra", "convolution", "softmax"]
 SECONDS = 20  # of its own work for one test, which is many times what any takes
-NEAREST = 8  # samples that are asked first
+NEAREST = 8  # samples that are asked first, where a rule has not so many of its own
 CORNERS = ["test_edges.py", "test_tape.py", "test_properties.py", "test_nn.py", "test_scan.py"]
 HERE = Path(__file__).parent / "minigrad"
 
@@ -349,15 +349,16 @@ class Run:
                                    len(self.samples[k].code), self.samples[k].seconds))
         corners = sorted((r.seconds, k) for k, r in enumerate(self.corners) if code in r.code)
 
-        def of_samples(numbers: list[int]) -> Iterator[tuple[str, Callable[[], bool]]]:
-            for check in CHECKS:
+        def of_samples(checks: Any, numbers: list[int]) -> Iterator[tuple[str, Callable[[], bool]]]:
+            for check in checks:
                 for k in numbers:
                     yield f"{check.__name__}[{SAMPLES[k].id}]", lambda check=check, k=k: holds(check, SAMPLES[k])
 
-        yield from of_samples(chosen[:NEAREST])
+        near = max(NEAREST, sum(SAMPLES[k].of == own for k in chosen))
+        yield from of_samples(CHECKS, chosen[:near])
         for _, k in corners:
             yield self.items[k].nodeid.rpartition("/")[2], lambda k=k: passes(self.items[k])
-        yield from of_samples(chosen[NEAREST:])
+        yield from of_samples(CHECKS[:1], chosen[near:])
 
     def survives(self, mutant: Mutant) -> str:
         """"" if no test notices the mutant, else what did. Run in a process of its own."""
@@ -419,8 +420,8 @@ class Run:
                 if done % 100 == 0:
                     print(f"... {done} of {todo}, {time.monotonic() - started:.0f} s", flush=True)
         tried = sum(outcome.values()) + len(self.survivors)
-        print(f"{tried} of {len(self.mutants)} mutants: {outcome['caught']} caught, {outcome['equivalent']} equivalent, "
-              f"{len(self.survivors)} survived; {time.monotonic() - started:.0f} s")
+        print(f"{tried} of {len(self.mutants)} mutants: {outcome['caught']} caught, {outcome['equivalent']} "
+              f"equivalent, {len(self.survivors)} survived; {time.monotonic() - started:.0f} s")
         for name, times in caught.most_common():
             print(f"  {times:5}  {name}")
         if self.survivors:

@@ -119,3 +119,36 @@ def test_numbers_that_are_odd_but_possible(place, capsys):
         assert main(["sample", str(place / "RUN"), "--length", "3", *more]) == 0
     assert main(["evaluate", str(place / "RUN"), "--batch", "1" + "0" * 17]) == 0
     assert "nan" not in capsys.readouterr().out
+
+
+class Broken(io.StringIO):
+    """A pipe whose reader is gone, or a full disk."""
+
+    def __init__(self, error):
+        super().__init__()
+        self.error = error
+
+    def write(self, text):
+        raise self.error
+
+
+@pytest.mark.parametrize("error", [BrokenPipeError(), OSError(28, "No space left on device")], ids=["pipe", "disk"])
+def test_a_training_goes_on_when_its_messages_go_nowhere(place, tmp_path, monkeypatch, error):
+    """As in `train 2>&1 | head -1`: what was learned is saved all the same."""
+    monkeypatch.setattr(sys, "stderr", Broken(error))
+    monkeypatch.setattr(sys, "stdout", Broken(error))
+    run = tmp_path / "run"
+    assert main(["train", str(place / "TEXT"), *SMALL, "--sample-every", "1", "--run", str(run)]) == 0
+    assert (run / "checkpoint-00000002.npz").exists()
+
+
+def test_streams_that_were_closed(place, tmp_path, monkeypatch):
+    """As in `train >&- 2>&-`."""
+    for argv, status in ((["sample", str(place / "RUN"), "--length", "3"], 0), (["sample", "nowhere"], 2),
+                         (["train", str(place / "TEXT"), *SMALL, "--run", str(tmp_path / "run")], 0)):
+        monkeypatch.setattr(sys, "stdout", None)
+        monkeypatch.setattr(sys, "stderr", None)
+        assert main(argv) == status
+        sys.stdout.close()
+        sys.stderr.close()
+    assert (tmp_path / "run" / "checkpoint-00000002.npz").exists()
