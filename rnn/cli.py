@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; the exit status."""
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed by whoever started this: nobody wants to read it
-            setattr(sys, name, open(os.devnull, "w"))
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
     options = parser(_version("minigrad-rnn"))
     arguments = options.parse_args(argv)
     for stream in (sys.stdout, sys.stderr):  # what a terminal cannot show is shown as a question mark
