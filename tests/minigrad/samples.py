@@ -143,6 +143,9 @@ for _a, _b in PAIRS:
     add("where", lambda a, b, m=_mask: np.where(m, a, b), normal(*_a), normal(*_b))
     add("copysign", lambda a, s=_sign: np.copysign(a, s.astype(a.dtype)), apart(*_a), case=f"sign of {_b}")
 
+for _f in (np.remainder, np.fmod):  # b goes several times into a, of either sign
+    add(_f.__name__, _f, np.array([7.3, -7.3, 5.1, -5.1]), np.array([2.0, 2.5, -1.5, -2.3]), case="several times")
+
 add("clip", lambda x: np.clip(x, -0.35, 0.55), apart(3, 4))
 add("clip", lambda x: np.clip(x, None, 0.55), apart(3, 4), case="above")
 add("clip", lambda x: np.clip(x, -0.35, None), apart(3, 4), case="below")
@@ -551,5 +554,8 @@ add("dropout", lambda x: mg.dropout(x, 0.5, np.random.default_rng(0)), normal(5,
 add("cross_entropy_slope", lambda x, s: softmax_rules._cross_entropy_slope(x, s, targets=integers(4, 3)),
     normal(3, 4), normal(3),
     reference=lambda x, s: s[:, None] * (slow_softmax(x) - np.eye(4)[integers(4, 3)]))
+add("cross_entropy_slope", lambda x, s: softmax_rules._cross_entropy_slope(x, s, targets=integers(4, 2, 3)),
+    normal(2, 3, 4), normal(2, 3),
+    reference=lambda x, s: s[..., None] * (slow_softmax(x) - np.eye(4)[integers(4, 2, 3)]))
 add("minus_one_hot", lambda p: softmax_rules._minus_one_hot(p, targets=integers(4, 3)), normal(3, 4),
     reference=lambda p: p - np.eye(4)[integers(4, 3)])

@@ -59,6 +59,7 @@ def test_many_ties_do_not_overflow_float16() -> None:
 @pytest.mark.parametrize("f", [np.maximum, np.minimum, np.fmax, np.fmin])
 def test_equal_arguments_get_half_each(f: Any) -> None:
     assert_array_equal(slopes(f, [1.0, 2.0], [1.0, 2.0]), [[0.5, 0.5], [0.5, 0.5]])
+    assert_array_equal(slopes(lambda a, b: f(a, b) * [3.0, -5.0], [1.0, 2.0], [1.0, 2.0]), [[1.5, -2.5]] * 2)
     assert_array_equal(slopes(f, [0.0], [-0.0]), [[0.5], [0.5]])
     assert_array_equal(slopes(lambda x: f(x, x), [1.0, 2.0]), [1, 1])
     assert_array_equal(slopes(lambda x: f(x, 0.0), [0.0]), [0.5])
@@ -81,6 +82,8 @@ def test_clip_passes_the_gradient_at_its_bounds() -> None:
     assert_array_equal(slopes(lambda lo, hi: np.clip(np.array([-2.0, -1.0, 1.0, 2.0]), lo, hi), -1.0, 1.0),
                        [1, 1])
     assert_array_equal(slopes(np.clip, 0.0, 2.0, 1.0), [0, 0, 1])  # crossed bounds: the upper one wins
+    for x, slope in ((0.0, [0, 1, 0]), (1.0, [1, 0, 0]), (2.0, [0, 0, 1])):  # equal ones: the nearer
+        assert_array_equal(slopes(np.clip, x, 1.0, 1.0), slope)
     assert_array_equal(slopes(lambda x: x.clip(0.0), [-1.0, 1.0]), [0, 1])
 
 
@@ -109,6 +112,10 @@ def test_sort_and_median_keep_tied_entries_in_order() -> None:
 def test_the_gradient_of_a_length_at_zero_is_zero(length: Any) -> None:
     assert_array_equal(slopes(length, np.zeros(3)), np.zeros(3))
     assert_array_equal(slopes(length, np.zeros(3), dtype=np.float32), np.zeros(3))
+
+
+def test_hypot_with_one_side_of_no_length() -> None:
+    assert_array_equal(slopes(np.hypot, [3.0, 0.0, -2.0], [0.0, -4.0, 0.0]), [[1, 0, -1], [0, -1, 0]])
 
 
 def test_std_of_a_constant_vector() -> None:
