@@ -5,7 +5,8 @@
     mg.draw(loss, gradients=gradients)
 
 `backward` keeps the gradients of leaves only. The recorder sees every cotangent pass and keeps one number
-of each, under the number of its node, so it holds no array and no graph.
+of each, under the number of its node, so it holds no array and no graph. Into a compiled loop it does not see; the
+steps of such a loop are run once more for it, as plain operations.
 """
 
 from __future__ import annotations
@@ -32,11 +33,19 @@ class Gradients:
 
     Attributes:
         norms: (node number, output slot) -> norm.
+        inside: for a compiled loop, by the number of its node, the norms in its steps.
     """
 
     def __init__(self) -> None:
         self.norms: dict[tuple[int, int], float] = {}
+        self.inside: dict[int, dict[tuple[str, int, int, int], float]] = {}
         self._leaves: dict[int, tuple[ReferenceType[Variable], float]] = {}
+
+    def copy(self) -> Gradients:
+        """Another record of the same numbers."""
+        new = Gradients()
+        new.norms, new.inside, new._leaves = dict(self.norms), dict(self.inside), dict(self._leaves)
+        return new
 
     def __len__(self) -> int:
         return len(self.norms)
@@ -62,6 +71,11 @@ class Gradients:
                 self.norms[node.number, slot] = _norm(part)
         else:
             self.norms[node.number, 0] = _norm(g)
+        if primitive.name == "scan":
+            from .compile.inside import gradient_norms, is_compiled_scan  # not needed by those who never compile
+
+            if is_compiled_scan(node):
+                self.inside[node.number] = gradient_norms(node, arguments, g)
 
 
 class record_gradients:

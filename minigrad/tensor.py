@@ -252,6 +252,8 @@ class Tensor(Variable):
             return apply(_DETACH, (self,))  # type: ignore[no-any-return]
         out = handle(self._data, None)
         out._name = self.name
+        if self.node is not None:
+            out._cut = self.node.number, self.slot
         return out
 
     def item(self) -> float | int | bool:

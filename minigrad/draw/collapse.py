@@ -14,11 +14,11 @@ from ..recording import Scope
 from .flow import connect, port, spread, straight
 from .graph import Item
 from .labels import clean, number, shape_text, subscript, text_width
-from .layered import arrange
-from .model import SMALL, Box, Cluster, Edge, Picture, Point
-from .ops import scope_chain, scope_title
+from .layered import Layout, arrange
+from .model import SIZE, SMALL, Box, Cluster, Edge, Picture, Point
 from .palette import heat_level
 from .runs import Analysis, Run, cell_title
+from .scopes import scope_chain, scope_title
 from .words import box_kind, box_lines, full_kind, tooltip
 
 BETWEEN = 34.0
@@ -186,7 +186,7 @@ def _draw(found: Analysis, title: str, keys: dict[Item, Hashable], horizontal: b
         if horizontal:
             box.w, box.h = box.h, box.w
         picture.boxes.append(box)
-    _arrows(picture, order, edges, layout.bends, layout.x, layout.layer, starts)
+    _arrows(picture, order, edges, layout, starts, [(across[i], along[i]) for i in range(len(order))])
     if horizontal:
         _turn(picture)
     for group in order:
@@ -290,7 +290,7 @@ def _group_box(found: Analysis, group: Group) -> Box:
         detail = f", {calls} calls" if calls > 1 else f" · {shape_text(out.shape)}"
         return Box(
             kind,
-            (scope_title(key), f"{_count(ops)} ops{detail}"),
+            (scope_title(key), f"{_ops(_count(ops))}{detail}"),
             f"{clean(key.path, 200)}\n{_count(ops)} operations",
         )
     assert isinstance(key, Item)
@@ -308,6 +308,10 @@ def _group_box(found: Analysis, group: Group) -> Box:
 def _count(items: Iterable[Item]) -> int:
     """How many values some items stand for."""
     return sum(item.count for item in items)
+
+
+def _ops(count: int) -> str:
+    return "1 op" if count == 1 else f"{count} ops"
 
 
 def _calls(found: Analysis, scope: Scope | None) -> int:
@@ -346,9 +350,17 @@ def _room(found: Analysis, group: Group) -> tuple[float, float]:
     assert group.box is not None
     w, h = group.box.w, group.box.h
     if group.run is None or not group.run.states:
-        return (w, h) if group.run is None else (w + 24, h + 44)
+        return (w, h) if group.run is None else (max(w + 24, _title_room(group.run)), h + 44)
     widest = max(text_width(line, SMALL) for line in _loop_words(found, group.run))
-    return max(w, widest, 150.0) + 24, h + 96
+    return max(max(w, widest, 150.0) + 24, _title_room(group.run)), h + 96
+
+
+def _loop_title(run: Run) -> str:
+    return f"{run.title or 'loop'} × {run.length} time steps"
+
+
+def _title_room(run: Run) -> float:
+    return text_width(_loop_title(run), SIZE) + 16
 
 
 def _loop_words(found: Analysis, run: Run) -> list[str]:
@@ -384,7 +396,7 @@ def _loop(found: Analysis, picture: Picture, group: Group, size: tuple[float, fl
             edge.path[-2] = (edge.path[-2][0], edge.path[-2][1] + dy)
     picture.clusters.append(
         Cluster(
-            f"{run.title or 'loop'} × {run.length} time steps",
+            _loop_title(run),
             left,
             top,
             right,
@@ -413,11 +425,13 @@ def _arrows(
     picture: Picture,
     order: list[Group],
     edges: list[tuple[int, int]],
-    bends: dict[int, list[tuple[int, float]]],
-    xs: list[float],
-    layer: list[int],
+    layout: Layout,
     starts: list[float],
+    rooms: list[tuple[float, float]],
 ) -> None:
+    bends, xs, layer = layout.bends, layout.x, layout.layer
+    # what an arrow must not touch: boxes, and the frames of loops
+    walls = [group.box if group.run is None else _frame(group, rooms[i]) for i, group in enumerate(order)]
     incoming: dict[int, list[tuple[float, int]]] = {}
     outgoing: dict[int, list[tuple[float, int]]] = {}
     for e, (a, b) in enumerate(edges):
@@ -438,12 +452,17 @@ def _arrows(
         way: list[Point] = []
         for at, x in bends.get(e, ()):
             way += [(x, starts[2 * at] - 2), (x, starts[2 * at + 1] + 2)]
-        near = [g.box for i, g in enumerate(order) if g.box is not None and layer[a] <= layer[i] <= layer[b]]
+        near = [wall for i, wall in enumerate(walls) if wall and layer[a] <= layer[i] <= layer[b] and i not in (a, b)]
         path = straight(begins[e], ends[e], near, (source, target)) or connect(
             begins[e], ends[e], way, starts[2 * layer[a] + 1], starts[2 * layer[b]]
         )
         rail = "rail" if source.kind == "parameter" else ""
         picture.edges.append(Edge(source, target, path, rail))
+
+
+def _frame(group: Group, room: tuple[float, float]) -> Box:
+    assert group.box is not None
+    return Box("module", (), x=group.box.x, y=group.box.y, w=room[0], h=room[1])
 
 
 def _turn(picture: Picture) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -13,13 +13,12 @@ import numpy as np
 
 from ..probe import Gradients, record_gradients
 from ..recording import watching
-from ..tape import Node
 from ..tensor import Tensor, grad, tape, tensor
 from .backward import MOST as BACKWARD_MOST
 from .backward import draw_backward
 from .collapse import draw_modules, draw_rolled
 from .dot import dot
-from .expand import Arriving, Steps, add_norms, expand
+from .expand import expand, with_inside
 from .finish import finish
 from .gather import beginning, gather
 from .graph import Graph, graph_of
@@ -54,7 +53,6 @@ UNROLLED_MOST = 3000
 GATHER_ABOVE = 20_000
 
 FREED = "The values of operations were freed by backward: statistics are drawn before it, or with retain_graph=True."
-INSIDE = "Gradients inside compiled loops were not recorded; gradients=True before backward computes them."
 
 # Of a long loop, so many steps at either end are looked at.
 KEEP = 8
@@ -205,7 +203,8 @@ def draw(
         detailed = GradientStatistics() if statistics else None
         record = gradients if isinstance(gradients, Gradients) else None
         if gradients and record is None:
-            record = gradients_of(wanted, loops, detailed)
+            record = gradients_of(wanted, detailed)
+        record = with_inside(loops, record) if record is not None else None
 
         # the coarse views count everything; the others need only the ends of a long loop
         coarse = view not in (None, "unrolled", "rolled")
@@ -233,7 +232,7 @@ def draw(
             notes = []
             found = analysis(everything)
         picture, view, more = _choose(wanted, found, view, title, steps, depth)
-        picture.notes += [*notes, *more, *([INSIDE] if loops and isinstance(gradients, Gradients) else [])]
+        picture.notes += [*notes, *more]
         picture.description = describe(found, picture, view)
         listed = found
         if found.graph.calls is not None:
@@ -268,28 +267,22 @@ def _no_collection() -> Iterator[None]:
             gc.enable()
 
 
-def gradients_of(
-    outputs: Sequence[Tensor], loops: dict[Node, Steps], detailed: GradientStatistics | None = None
-) -> Gradients:
+def gradients_of(outputs: Sequence[Tensor], detailed: GradientStatistics | None = None) -> Gradients:
     """The norms of all gradients of the sum of some outputs, computed now and added to no `.grad`.
 
     Args:
         outputs: what the gradients are of.
-        loops: compiled loops, in which they are wanted too.
         detailed: for more than norms.
     """
-    arriving = Arriving()
-    also = detailed.watch if detailed is not None else arriving.watch
     leaves = [leaf for leaf in tape(outputs).leaves() if isinstance(leaf, Tensor) and leaf.requires_grad]
     seeds = [tensor(np.ones(t.shape, t.dtype)) for t in outputs]
-    with record_gradients() as gradients, watching(arriving.watch), watching(also):
+    with record_gradients() as gradients, watching(detailed.watch) if detailed is not None else nullcontext():
         found = grad(outputs, leaves, seeds, retain_graph=True) if leaves else ()
     for leaf, g in zip(leaves, found, strict=True):
         if g is not None:
             gradients.add_leaf(leaf, g)
             if detailed is not None:
                 detailed.add(id(leaf), g)
-    add_norms(loops, arriving, gradients)
     return gradients
 
 
@@ -334,7 +327,8 @@ def _choose(
         if size <= OPS_MOST and extent(found.graph) > LAYOUT_MOST:
             notes.append(f"The arrows among {size} values are too long to draw; shown by module. text() lists them.")
         elif size <= OPS_MOST:
-            return draw_ops(_without_slices(found.graph), name, found.name), "ops", notes
+            found.graph = _with_cuts(_without_slices(found.graph))
+            return draw_ops(found.graph, name, found.name), "ops", notes
         else:
             notes.append(f"{size} values are too many to draw one by one; shown by module. text() lists them.")
     return draw_modules(found, name, depth), "modules", notes
@@ -346,6 +340,15 @@ def _without_slices(graph: Graph) -> Graph:
         if item.kind == "slice":
             item.kind = "op"
     return refold(graph)
+
+
+def _with_cuts(graph: Graph) -> Graph:
+    """Where detach() cut, an arrow from what was cut off."""
+    items = set(graph.items)
+    for item in graph.items:
+        if item.cut in items:
+            item.inputs = [item.cut]
+    return graph
 
 
 def describe(found: Analysis, picture: Picture, view: str) -> str:

@@ -1,8 +1,7 @@
 """Compiled loops drawn like any other: the one node of a compiled scan becomes the steps it stands for.
 
 The program of one step is put on paper once for each time step, as nodes without values, with the scopes that the
-eager loop would have had. Nothing is computed for that. Only the norms of gradients inside the loop, if they are
-wanted, are computed: the steps are run again one by one, and walked back from the gradients that reach the loop.
+eager loop would have had. Nothing is computed for that; norms of gradients inside are there if they were recorded.
 """
 
 from __future__ import annotations
@@ -11,13 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from ..primitive import Primitive
-from ..recording import Scope, watching
+from ..recording import Scope
 from ..rules.shape import _stack, _unstack
 from ..tape import Node, Output, Tape, next_number
-from ..tensor import Tensor, apply, grad, tensor
 from .reading import Reading, whole
 
 if TYPE_CHECKING:
@@ -33,22 +29,20 @@ class Steps:
         nodes: of all steps, with the slices before and the stacks after them.
         outputs: what stands for each output of the scan.
         made: (time, number of the instruction) -> its node.
+        slices, stacks: for each sequence that goes in or comes out, the node that takes it apart or makes it.
     """
 
     nodes: list[Node] = field(default_factory=list)
     outputs: list[Any] = field(default_factory=list)
     made: dict[tuple[int, int], Node] = field(default_factory=dict)
-
-
-def is_compiled_scan(node: Node) -> bool:
-    """Whether a node is a whole loop."""
-    return node.primitive.name == "scan" and "call" in node.metadata
+    slices: list[Node] = field(default_factory=list)
+    stacks: list[Node] = field(default_factory=list)
 
 
 def expand(tape: Tape) -> tuple[Reading, dict[Node, Steps]]:
     """A reading of a tape in which compiled scans are loops, and what each has become."""
     reading = whole(tape)
-    scans = [node for node in tape.nodes if is_compiled_scan(node)]
+    scans = [node for node in tape.nodes if node.primitive.name == "scan" and "call" in node.metadata]
     if not scans:
         return reading, {}
     steps: dict[Node, Steps] = {}
@@ -95,6 +89,7 @@ def _unrolled(node: Node, inputs: list[Any]) -> Steps:
     for value, x in zip(program.xs, xs, strict=True):
         parts = _node(_unstack, [x], {"axis": 0}, [value.shape] * call.length, [value.dtype] * call.length, node.scope)
         result.nodes.append(parts)
+        result.slices.append(parts)
         slices.append([Output(parts, t) for t in range(call.length)])
     ys: list[list[Any]] = [[] for _ in program.ys]
     order = range(call.length)
@@ -129,6 +124,7 @@ def _unrolled(node: Node, inputs: list[Any]) -> Steps:
         made = _node(_stack, stacked, {"axis": 0}, (call.length, *value.shape), value.dtype, node.scope)
         result.nodes.append(made)
         result.outputs.append(made)
+        result.stacks.append(made)
     return result
 
 
@@ -141,74 +137,18 @@ def _inner(path: str, known: dict[str, Scope]) -> Scope:
     return found
 
 
-# -----------------------------------------------------------------------------------------------------------
-# Gradients inside
-# -----------------------------------------------------------------------------------------------------------
-
-
-class Arriving:
-    """A watcher that keeps the gradients which reach compiled scans."""
-
-    def __init__(self) -> None:
-        self.found: dict[Node, tuple[Sequence[Any], list[Any]]] = {}
-
-    def watch(self, phase: str, primitive: Primitive, node: Node | None, arguments: Sequence[Any], g: Any) -> None:
-        """See a cotangent pass; for `minigrad.recording.watching`."""
-        if phase == "backward" and node is not None and is_compiled_scan(node):
-            self.found[node] = (arguments, list(g))
-
-
-def add_norms(steps: dict[Node, Steps], arriving: Arriving, gradients: Gradients) -> None:
-    """Add the norms of the gradients inside compiled scans to those that were recorded."""
-    from ..compile.program import replay
-
-    for node, (arguments, g) in arriving.found.items():
-        found = steps.get(node)
-        if found is None:
-            continue
-        call: Call = node.metadata["call"]
-        a, b, _ = call.counts
-        program = call.scan.traced
-        leaves = [tensor(np.asarray(getattr(v, "_data", v)), requires_grad=wanted)
-                  for v, wanted in zip(arguments, call.mask, strict=True)]  # fmt: skip
-        state: list[Any] = list(leaves[:a])
-        number: dict[int, int] = {}  # of the nodes of this run -> of those drawn
-        ys: list[list[Any]] = [[] for _ in program.ys]
-        order = range(call.length)
-        slices: list[Any] = [np.unstack(x) for x in leaves[a : a + b]]
-        for parts, drawn in zip(slices, found.nodes, strict=False):
-            if parts[0].node is not None:
-                number[parts[0].node.number] = drawn.number
-        for t in reversed(order) if call.scan.reverse else order:
-            known: dict[Any, Any] = dict(zip(program.closures, leaves[a + b :], strict=True))
-            known.update(zip(program.state, state, strict=True))
-            known.update((value, parts[t]) for value, parts in zip(program.xs, slices, strict=True))
-            replay(program.forward, known, apply)
-            for k, i in enumerate(program.forward):
-                made = known[i.results[0]]
-                if isinstance(made, Tensor) and made.node is not None:
-                    number[made.node.number] = found.made[t, k].number
-            state = [known[v] for v in program.new_state]
-            for column, value in zip(ys, program.ys, strict=True):
-                column.append(known[value])
-        outputs = [*state, *(np.stack(c[::-1] if call.scan.reverse else c) for c in ys)]
-
-        for made, part in zip(found.outputs[a:], g[a:], strict=True):
-            gradients.norms[made.number, 0] = float(np.linalg.norm(part))
-
-        def watch(
-            phase: str, primitive: Primitive, inner: Node | None, values: Sequence[Any], h: Any,
-            number: dict[int, int] = number,
-        ) -> None:  # fmt: skip
-            drawn = number.get(inner.number) if inner is not None and phase == "backward" else None
-            if drawn is not None:
-                for slot, part in enumerate(h if primitive.outputs else [h]):
-                    gradients.norms[drawn, slot] = float(np.linalg.norm(part))
-
-        wanted = [leaf for leaf in leaves if leaf.requires_grad]
-        seeds = [(o, part) for o, part in zip(outputs, g, strict=True) if isinstance(o, Tensor) and o.requires_grad]
-        with watching(watch):
-            grad([o for o, _ in seeds], wanted, [tensor(part) for _, part in seeds])
-
-
-__all__ = ["Arriving", "Steps", "add_norms", "expand", "is_compiled_scan"]
+def with_inside(steps: dict[Node, Steps], gradients: Gradients) -> Gradients:
+    """Recorded gradients, with those inside compiled scans under the numbers of the nodes that are drawn for them."""
+    known = gradients.inside
+    inside = [(found, known[node.number]) for node, found in steps.items() if node.number in known]
+    if not inside:
+        return gradients
+    result = gradients.copy()
+    for found, norms in inside:
+        for (kind, first, second, slot), norm in norms.items():
+            if kind == "step":
+                drawn = found.made[first, second]
+            else:
+                drawn = (found.slices if kind == "input" else found.stacks)[first]
+            result.norms[drawn.number, slot] = norm
+    return result

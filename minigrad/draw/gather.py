@@ -14,9 +14,10 @@ import numpy as np
 from ..probe import Gradients
 from ..recording import Scope
 from ..tape import Node, Output, Variable
-from .graph import Graph, Item, Reader, gradient_scope, is_foldable
+from .graph import Graph, Item, Reader, is_foldable
 from .labels import SYMBOLS
 from .reading import Reading
+from .scopes import gradient_scope
 
 CROWDED = 60  # so many modules in one place keep their names
 

@@ -18,6 +18,7 @@ from ..recording import Scope
 from ..tape import Node, Output, Variable
 from .labels import CIRCLES, SYMBOLS, clean, number
 from .reading import Reading
+from .scopes import gradient_scope
 
 FOLDABLE = frozenset(
     {"reshape", "transpose", "swapaxes", "moveaxis", "broadcast_to", "cast", "split", "unstack", "positive"}
@@ -46,6 +47,7 @@ class Item:
         extra: more lines for its box.
         gradient_range: from the least to the greatest entry of its gradient.
         count: how many values it stands for.
+        cut: the value that it shows without its history, where detach() cut it off; itself, if that is not looked at.
     """
 
     index: int
@@ -69,6 +71,7 @@ class Item:
     extra: tuple[str, ...] = ()
     gradient_range: str = ""
     count: int = 1
+    cut: Item | None = None
 
     def __repr__(self) -> str:
         return f"<{self.name or self.symbol} {self.index}>"
@@ -111,6 +114,11 @@ def graph_of(reading: Reading, gradients: Gradients | None = None) -> Graph:
         item = reader.item(root)
         item.output, item.foldable = True, False
         made.append(item)
+    if reader.cuts:
+        of = {(item.number, item.slot): item for item in reader.items}
+        hidden = {node.number for node in reading.every} if reading.cuts else set()
+        for item, key in reader.cuts:
+            item.cut = of.get(key) or (item if key[0] in hidden else None)
     floats = {item.dtype for item in reader.items if item.dtype.startswith("float")}
     return Graph(reader.items, made, len(reading.every), len(floats) > 1)
 
@@ -126,6 +134,7 @@ class Reader:
         self.leaves: list[Variable] = []  # so that no id is given to another object
         self.symbols: dict[Any, str] = {}
         self.masks: dict[tuple[int, ...], list[Item]] = {}
+        self.cuts: list[tuple[Item, tuple[int, int]]] = []
         self.backward: dict[Scope | None, bool] = {None: False}
 
     def item(self, root: Any) -> Item:
@@ -152,6 +161,9 @@ class Reader:
             item = self.data(variable._data, name)
         item.grad, item.leaf = grad, variable
         self.made[id(variable)] = item
+        cut = getattr(variable, "_cut", None)
+        if cut is not None:
+            self.cuts.append((item, cut))
         return item
 
     def data(self, array: Any, name: str) -> Item:
@@ -252,16 +264,6 @@ def is_foldable(node: Node) -> bool:
     return op in FOLDABLE or (op == "getitem" and _is_basic(node.metadata.get("index")))
 
 
-def gradient_scope(scope: Scope | None) -> Scope | None:
-    """The scope that `grad(..., create_graph=True)` made around what its rules recorded, if it is in one."""
-    found = None
-    while scope is not None:
-        if scope.label == scope.name == "gradient":
-            found = scope
-        scope = scope.parent
-    return found
-
-
 def fold(graph: Graph, keep: Callable[[Item], bool] = lambda item: False) -> Graph:
     """The graph without foldable items, except those that `keep` says; what nobody uses any more is left
     out."""
@@ -269,6 +271,8 @@ def fold(graph: Graph, keep: Callable[[Item], bool] = lambda item: False) -> Gra
     rest: list[Item] = []
     for item in graph.items:
         item.inputs = [behind.get(source, source) for source in item.inputs]
+        if item.cut is not None:
+            item.cut = behind.get(item.cut, item.cut)
         if item.foldable and not keep(item) and item.inputs:
             behind[item] = item.inputs[0]
         else:

@@ -59,7 +59,7 @@ class _Listing:
         ):
             for item in graph.items:
                 if item.kind == kind and item not in self.inside and not self._initial(item):
-                    yield self._row(f"{word} {self.name(item)}", item, "")
+                    yield self._row(f"{'detached' if item.cut else word} {self.name(item)}", item, "")
         printed: set[Run] = set()
         rows = 0
         for item in graph.items:
@@ -114,7 +114,8 @@ class _Listing:
         if item.kind == "slice":
             symbol = "slice"
         if len(words) == 2 and symbol in ("+", "−", "×", "÷"):
-            return f"{words[0]} {symbol} {words[1]}"
+            left, right = (f"({word})" if " " in word else word for word in words)
+            return f"{left} {symbol} {right}"
         if len(words) > 6:
             words = [*words[:2], "…", words[-1]]
         return f"{symbol}({', '.join(words)})"

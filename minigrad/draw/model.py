@@ -131,6 +131,7 @@ class Cluster:
     aside: bool = False  # the title stands beside the upper right corner
     to_right: bool = False  # the title ends at the right
     other_title: str = ""  # a second part of the title, at the right
+    indent: float = 7.0  # of the title from the left side
 
     @property
     def full_title(self) -> str:
@@ -142,7 +143,7 @@ class Cluster:
         """x at which the title begins."""
         if self.aside:
             return self.right + 5
-        return self.right - 7 - text_width(self.title, SIZE) * 0.97 if self.to_right else self.left + 7
+        return self.right - 7 - text_width(self.title, SIZE) * 0.97 if self.to_right else self.left + self.indent
 
 
 @dataclass(slots=True)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Hashable
+from itertools import pairwise
 
 from ..recording import Scope
 from .flow import RAIL_STEP, Tap, connect, port, rails, spread, straight
-from .graph import Graph, Item, gradient_scope
+from .graph import Graph, Item
 from .labels import clean, text_width
 from .layered import Layout, arrange, assign_layers
 from .model import SIZE, Box, Cluster, Edge, Picture, Point, polyline
+from .scopes import gradient_scope, scope_chain, scope_title
 from .words import box_kind, box_lines, full_kind, tooltip
 
 BETWEEN = 24.0  # layers
@@ -18,26 +20,6 @@ TITLE = 17.0  # room for the title of a cluster
 PAD = 9.0  # inside a cluster
 
 Chain = tuple[Hashable, ...]
-
-
-def scope_chain(scope: Scope | None, cache: dict[Scope | None, tuple[Scope, ...]]) -> tuple[Scope, ...]:
-    """The scopes around a value, from the outside in."""
-    missing = []
-    while scope not in cache:
-        missing.append(scope)
-        scope = scope.parent if scope is not None else None
-    for s in reversed(missing):
-        assert s is not None
-        cache[s] = (*cache[s.parent], s)
-        scope = s
-    return cache[scope]
-
-
-def scope_title(scope: Scope) -> str:
-    """What a cluster is called: the module's class and its name."""
-    if scope.label and scope.step is None and scope.label.lower() != scope.name.lower():
-        return clean(f"{scope.label} · {scope.name}")
-    return clean(scope.label or scope.name)
 
 
 def item_box(item: Item, name: str, mixed: bool) -> Box:
@@ -91,7 +73,7 @@ def draw_ops(graph: Graph, title: str, names: Callable[[Item], str], clusters: b
 
 
 def _move_titles(picture: Picture) -> None:
-    """Put a title at the right where an arrow runs through it at the left, and none at the right."""
+    """Put each title where no arrow runs through it; a cluster that has no such place gets wider, if it can."""
     curves = [edge.path[k : k + 4] for edge in picture.edges for k in range(0, len(edge.path) - 3, 3)]
     spans = sorted(((min(y for _, y in c), max(y for _, y in c), i) for i, c in enumerate(curves)))
     tops = [low for low, _, _ in spans]
@@ -99,15 +81,55 @@ def _move_titles(picture: Picture) -> None:
     for cluster in picture.clusters:
         wide = text_width(cluster.title, SIZE) + 4
         top, bottom = cluster.top - 1, cluster.top + TITLE
-        left_free = right_free = True
-        for _, high, i in spans[bisect_left(tops, top - tallest) : bisect_right(tops, bottom)]:
-            if high < top:
-                continue
-            for x, y in polyline(curves[i]):
-                if top < y < bottom:
-                    left_free = left_free and not cluster.left < x < cluster.left + 7 + wide
-                    right_free = right_free and not cluster.right - 7 - wide < x < cluster.right
-        cluster.to_right = right_free and not left_free
+        near = [
+            curves[i]
+            for _, high, i in spans[bisect_left(tops, top - tallest) : bisect_right(tops, bottom)]
+            if high >= top
+        ]
+        # on both sides, so that a flat arrow leaves no gap
+        crossed = sorted(
+            x
+            for curve in near
+            for a, b in pairwise(polyline(curve))
+            if max(a[1], b[1]) > top and min(a[1], b[1]) < bottom
+            for x in (a[0], (a[0] + b[0]) / 2, b[0])
+            if cluster.left < x < cluster.right
+        )
+        if not any(x < cluster.left + 7 + wide for x in crossed):
+            continue
+        if not any(x > cluster.right - 7 - wide for x in crossed):
+            cluster.to_right = True
+            continue
+        gap = next((a for a, b in pairwise(crossed) if b - a > wide + 6), None)
+        if gap is not None:
+            cluster.indent = gap + 5 - cluster.left
+        elif _widen(picture, cluster, cluster.left, max(crossed[-1] + wide + 12, cluster.right)):
+            cluster.to_right = True
+        else:
+            _widen(picture, cluster, min(crossed[0] - wide - 12, cluster.left), cluster.right)
+
+
+def _widen(picture: Picture, cluster: Cluster, left: float, right: float) -> bool:
+    """Move the sides of a cluster outwards, unless something stands there."""
+    old = cluster.left, cluster.right
+    cluster.left, cluster.right = left, right
+    inside = set(cluster.members)
+    added = [(x0 - 3, x1 + 3) for x0, x1 in ((left, old[0]), (old[1], right)) if x0 < x1]
+    taken = any(
+        b.right > x0 and b.left < x1 and b.bottom > cluster.top and b.top < cluster.bottom
+        for b in picture.boxes
+        if b not in inside
+        for x0, x1 in added
+    ) or any(
+        x0 < x < x1 and not old[0] <= x <= old[1] and cluster.top < y < cluster.bottom
+        for edge in picture.edges
+        for x, y in polyline(edge.path)
+        for x0, x1 in added
+    )
+    if taken or not all(_nested_or_apart(cluster, o) or _nested_or_apart(o, cluster) for o in picture.clusters):
+        cluster.left, cluster.right = old
+        return False
+    return True
 
 
 def _titles(layout: Layout, chains: list[tuple[Scope, ...]]) -> dict[int, float]:
@@ -195,6 +217,7 @@ def _edges(
             starts[e], ends[e], way, bottoms[layout.layer[a]], tops[layout.layer[b]]
         )
         style = "" if not items[b].gradient else "backward" if items[a].gradient else "saved"
+        style = "dashed" if items[a].cut is not None or items[b].cut is not None else style
         picture.edges.append(Edge(boxes[items[a]], boxes[items[b]], path, style))
     if taps:
         left = min(min(box.left for box in picture.boxes), min((c.left for c in picture.clusters), default=0.0))

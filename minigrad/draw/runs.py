@@ -15,8 +15,9 @@ from typing import Any
 from ..probe import Gradients
 from ..recording import Scope
 from .graph import Graph, Item, fold
-from .labels import clean, subscript
+from .labels import CIRCLES, clean, subscript
 from .reading import Reading
+from .scopes import scope_title
 
 Key = Hashable
 SLICES = frozenset({"getitem", "unstack", "split"})
@@ -415,7 +416,7 @@ def _title(run: Run) -> str:
     """The class and name of the layer around the steps."""
     scope = run.scopes[0]
     if scope.step is None:
-        return clean(scope.label or scope.name)
+        return scope_title(scope)
     outer = scope.parent
     if outer is None:
         return ""
@@ -431,7 +432,7 @@ def cell_title(run: Run, e: int, alone: bool = False) -> str:
     """The class of the module that a step consists of, else what is around the steps; `alone` says no more."""
     step = run.scopes[e]
     if step.step is None:
-        return clean(step.label or step.name)
+        return clean(step.label or step.name) if alone else run.title
     inner: set[Scope | None] = set()
     for item in run.bodies[e]:
         if item is not None:
@@ -487,6 +488,7 @@ def _columns(found: Analysis) -> None:
     """Sort what is around the pattern into the columns, where it repeats."""
     for run in found.runs:
         run.columns = [{("at", p): item for p, item in enumerate(body) if item is not None} for body in run.bodies]
+    _masks(found)
     _stand_ins(found)
     uses = found.graph.consumers()
     carried = {(run, *use) for run in found.runs for state in run.states for use in state.uses}
@@ -573,6 +575,19 @@ def _columns(found: Analysis) -> None:
                 at[0].columns[at[1]][key] = item
 
 
+def _masks(found: Analysis) -> None:
+    """What stands where other steps have a mask is one, also where nothing else of its step tells."""
+    for run in found.runs:
+        for body in run.bodies:
+            for item, like in zip(body, run.bodies[run.pattern], strict=True):
+                if item is None or like is None or item is like:
+                    continue
+                for source, usual in zip(item.inputs, like.inputs, strict=False):
+                    plain = source.kind in ("input", "constant") and not source.name
+                    if plain and usual.kind == "mask" and source.shape == usual.shape:
+                        source.kind, source.name, source.symbol = "mask", usual.name, usual.symbol
+
+
 def _stand_ins(found: Analysis) -> None:
     """Constants in place of what other steps compute (a mask times the zeros of the start) take its place."""
     for run in found.runs:
@@ -587,8 +602,25 @@ def _stand_ins(found: Analysis) -> None:
                         continue
                     if source.kind in ("input", "constant") and source not in found.place:
                         source.kind = "constant"
+                        source.name = source.name or (_from_the_start(run, q) if e == 0 else "")
                         found.place[source] = (run, e)
                         run.columns[e]["at", q] = source
+
+
+def _from_the_start(run: Run, q: int) -> str:
+    """What position `q` of the first step is, in terms of the initial states: `h₀ × mask`."""
+    item = run.bodies[run.pattern][q]
+    assert item is not None
+    carried = {use: state.name for state in run.states for use in state.uses}
+    words = [
+        f"{clean(carried[q, k], 20)}₀" if carried.get((q, k)) else "mask" if source.kind == "mask" else "…"
+        for k, source in enumerate(item.inputs)
+    ]
+    if not any(carried.get((q, k)) for k in range(len(words))):
+        return ""
+    if len(words) == 2 and item.symbol in CIRCLES:
+        return f"{words[0]} {item.symbol} {words[1]}"
+    return f"{item.symbol}({', '.join(words)})" if len(words) < 4 else ""
 
 
 def _step_names(found: Analysis) -> None:

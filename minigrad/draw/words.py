@@ -17,6 +17,8 @@ def box_kind(item: Item) -> str:
         return "output"
     if item.gradient:
         return "gradient" if item.name else "backward"
+    if item.cut is not None:
+        return "detach"
     if item.kind == "op":
         return "named" if item.name else "op"
     return item.kind
@@ -33,10 +35,14 @@ def _lines(item: Item, name: str, mixed: bool) -> tuple[str, ...]:
     if item.kind == "parameter":
         first = f"{name} {shape}" if name else f"parameter {shape}"
         return (first, norm(item.grad)) if item.grad is not None else (first,)
+    if item.cut is not None:
+        return ("✂ detach", f"{name} value only" if name else "value only")
     if item.kind == "mask":
+        plain, _, share = name.partition(" p=")
+        share = f"p={share}" if share else item.symbol
         return (
-            name if name and name != "mask" else "dropout mask" if item.symbol else "mask",
-            shape if "p=" in name else f"{shape} {item.symbol}".strip(),
+            plain if plain and plain != "mask" else "dropout mask" if item.symbol else "mask",
+            f"{shape} {share}".strip(),
         )
     if item.kind in ("input", "constant", "state"):
         return (name or item.kind, shape)
@@ -55,6 +61,8 @@ def tooltip(item: Item, name: str = "") -> str:
     span = value_range(item.value)
     if span:
         lines.append(f"values {span}")
+    if item.cut is not None:
+        lines.append("the gradient stops here")
     if item.metadata:
         lines.append(
             clean(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -200,8 +201,26 @@ def test_a_compiled_loop_is_drawn_after_backward_too() -> None:
     with mg.record_gradients() as gradients:
         loss.backward()
     diagram = mg.draw(loss, gradients=gradients)
-    assert diagram.view == "unrolled" and "compiled loops" in diagram.notes[0]
+    assert diagram.view == "unrolled" and not diagram.notes
     assert any("‖grad‖" in line for box in diagram.picture.boxes if box.kind == "parameter" for line in box.lines)
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_recorded_gradients_reach_into_a_compiled_loop(reverse: bool) -> None:
+    pictures = []
+    for compiled in (False, True):
+        loss = compiled_layer(compiled, reverse)
+        with mg.record_gradients() as gradients:
+            loss.backward()
+        before = dict(gradients.norms)
+        pictures.append(mg.draw(loss, gradients=gradients))
+        assert gradients.norms == before
+    eager, other = pictures
+    assert [b.lines for b in eager.picture.boxes if b.kind == "state"] == [
+        b.lines for b in other.picture.boxes if b.kind == "state"
+    ]
+    assert [e.heat for e in eager.picture.edges] == [e.heat for e in other.picture.edges]
+    assert any("‖grad‖" in line for b in other.picture.boxes if b.kind == "state" for line in b.lines)
 
 
 def test_the_program_of_a_compiled_loop_before_and_after_rewriting() -> None:
@@ -318,6 +337,88 @@ def test_no_arrow_runs_through_the_title_of_a_step(name: str) -> None:
                 continue
             for x, y in polyline(edge.path):
                 assert not (left < x < right and cluster.top + 3 < y < cluster.top + 14), (cluster.full_title, edge)
+
+
+@pytest.mark.parametrize("make", [lambda: second(), lambda: crossed()], ids=["second derivative", "many arrows"])
+def test_no_arrow_runs_through_the_title_of_a_module(make: Callable[[], list[mg.Tensor]]) -> None:
+    picture = mg.draw(make(), "ops").picture
+    assert picture.clusters
+    for cluster, edge in itertools.product(picture.clusters, picture.edges):
+        left, right = cluster.title_start, cluster.title_start + 0.93 * text_width(cluster.title, SIZE)
+        for x, y in polyline(edge.path, 40):
+            assert not (left < x < right and cluster.top + 3 < y < cluster.top + 14), (cluster.title, edge.path)
+    assert all(c.right < picture.width for c in picture.clusters)
+
+
+def second() -> list[mg.Tensor]:
+    x = mg.tensor(0.5, requires_grad=True, name="x")
+    y = np.tanh(x)
+    (first,) = mg.grad(y, x, create_graph=True)
+    assert first is not None
+    (curvature,) = mg.grad(first, x, create_graph=True)
+    assert curvature is not None
+    return [y, first, curvature]
+
+
+def crossed() -> list[mg.Tensor]:
+    x = mg.tensor(np.ones(2), requires_grad=True, name="x")
+    y = np.tanh(x)
+    with mg.scope("a module with many inputs", label="M"):
+        total = sum((y * float(k) for k in range(2, 7)), np.exp(y))
+    return [total]
+
+
+@pytest.mark.parametrize("kind, layers, both", [("LSTM", 1, False), ("GRU", 2, True)])
+def test_the_frame_of_a_rolled_loop_holds_its_title(kind: str, layers: int, both: bool) -> None:
+    picture = mg.draw(recurrent(kind, 3, layers, both), "rolled", gradients=True).picture
+    for cluster in picture.clusters:
+        assert cluster.title_start + text_width(cluster.title, SIZE) <= cluster.right
+        for edge in picture.edges:
+            if not {edge.source, edge.target} & set(cluster.members):
+                assert not any(
+                    cluster.left < x < cluster.right and cluster.top < y < cluster.bottom
+                    for x, y in polyline(edge.path)
+                ), (cluster.title, edge.path)
+
+
+# -- cuts and constants
+
+
+@pytest.mark.parametrize("freed", [False, True])
+def test_a_cut_that_is_no_state_is_a_cut(freed: bool) -> None:
+    W = mg.tensor(np.eye(2), requires_grad=True, name="W")
+    h = np.tanh(mg.tensor(np.ones((1, 2)), name="x") @ W)
+    mg.name(h=h)
+    loss = ((h * 2.0 - h.detach()) ** 2).sum()
+    if freed:
+        loss.backward()
+    diagram = mg.draw(loss)
+    (box,) = (b for b in diagram.picture.boxes if b.kind == "detach")
+    assert box.lines == ("✂ detach", "h value only")
+    arrows = [e for e in diagram.picture.edges if box in (e.source, e.target)]
+    assert len(arrows) == 2 and all(e.style == "dashed" for e in arrows)
+    assert "detached h" in diagram.text()
+
+
+def test_a_start_that_was_cut_off_is_a_cut() -> None:
+    W = mg.tensor(np.eye(2), requires_grad=True, name="W")
+    start = np.tanh(mg.tensor(np.ones((1, 2)), name="x") @ W)
+    h, _ = mg.scan(lambda h, x: (np.tanh(h @ W + x),) * 2, start.detach(), mg.tensor(np.ones((3, 1, 2)), name="x"))
+    boxes = mg.draw([h.sum(), start.sum()]).picture.boxes
+    assert [b.lines[0] for b in boxes if b.kind == "detach"] == ["✂ detach"]
+
+
+def test_what_the_first_step_has_instead_of_a_mask_is_named() -> None:
+    import rnn
+
+    x = mg.tensor(np.random.default_rng(0).normal(size=(2, 3, 4)).astype(np.float32), name="x")
+    outputs, _ = rnn.LSTM(4, 5, dropout=rnn.dropout.Zoneout(cell=0.5, hidden=0.1), rng=0, compiled=False)(x)
+    boxes = mg.draw(outputs.sum()).picture.boxes
+    assert {b.lines[0] for b in boxes if b.kind == "constant"} == {
+        "h₀ (2, 5)", "c₀ (2, 5)", "mask × h₀", "mask × c₀"
+    }
+    masks = [b.lines for b in boxes if b.kind == "mask"]
+    assert masks.count(("1 − mask", "(2, 5)")) == 5 and ("Zoneout h mask", "(2, 5) p=0.1") in masks
 
 
 # -- notebooks and renderers

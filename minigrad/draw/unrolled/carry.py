@@ -119,6 +119,8 @@ def _start(sheet: Sheet, run: Run, state: State) -> Box:
         box.heat = level(sheet, state, item.grad)
     elif item.kind == "parameter":
         box = Box("parameter", box_lines(item, item.name or name), tooltip(item, name))
+    elif item.cut is not None:
+        box = Box("detach", ("✂ detach", f"{name} value only"), tooltip(item, name))
     else:
         box = Box("constant", (f"{name} {shape_text(item.shape)}", "constant"), tooltip(item, name))
     if item in sheet.shelf_of:

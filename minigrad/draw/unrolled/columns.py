@@ -6,7 +6,7 @@ from ...recording import Scope
 from ..flow import RAIL_STEP, Tap, connect, port, spread, straight
 from ..labels import clean
 from ..model import Box, Cluster, Edge, Point
-from ..ops import scope_chain, scope_title
+from ..scopes import scope_chain, scope_title
 from .sheet import Column, Sheet, Shelf
 from .sizes import ELIDED
 from .stamp import place_box

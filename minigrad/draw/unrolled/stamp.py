@@ -14,8 +14,8 @@ from ..flow import RAIL_STEP
 from ..graph import Item
 from ..layered import Layout, arrange, assign_layers
 from ..model import Box
-from ..ops import scope_chain
 from ..runs import Key, Run
+from ..scopes import scope_chain
 
 CHANNEL = 21.0  # between layers
 TITLE = 18.0  # of the cell's cluster

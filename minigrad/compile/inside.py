@@ -1,0 +1,95 @@
+"""Gradients inside a compiled loop, for those who look on: its steps are run again one by one, and walked back.
+
+The compiled form computes what the loop's inputs receive and nothing that could be watched on the way. Whoever records
+gradients (`mg.record_gradients`, `mg.draw(loss, gradients=True)`) pays for the loop once more, as plain operations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..primitive import Primitive
+from ..recording import LOCAL, recording
+from ..tape import Node
+from ..tensor import Tensor, apply, grad, tensor
+from .program import replay
+
+if TYPE_CHECKING:
+    from .run import Call
+
+Key = tuple[str, int, int, int]
+
+
+def is_compiled_scan(node: Node) -> bool:
+    """Whether a node is a whole loop."""
+    return node.primitive.name == "scan" and "call" in node.metadata
+
+
+def gradient_norms(node: Node, arguments: Sequence[Any], cotangents: Sequence[Any]) -> dict[Key, float]:
+    """Norms of the gradients of every value inside a compiled scan.
+
+    Args:
+        node: of the scan.
+        arguments: its arguments, as tensors, arrays or numbers.
+        cotangents: the gradients that reach its outputs.
+
+    Returns:
+        By ("step", t, number of the instruction, slot), ("input", number of the sequence, 0, t), or
+        ("output", number of the stacked output, 0, 0).
+    """
+    call: Call = node.metadata["call"]
+    a, b, _ = call.counts
+    program = call.scan.traced
+    found: dict[Key, float] = {}
+    state_of_thread = LOCAL.state
+    watchers, state_of_thread.watchers = state_of_thread.watchers, ()
+    try:
+        with recording(True):
+            leaves = [
+                tensor(np.asarray(getattr(v, "_data", v)), requires_grad=wanted)
+                for v, wanted in zip(arguments, call.mask, strict=True)
+            ]
+            made: dict[int, tuple[str, int, int]] = {}  # number of a node -> what it is
+            slices: list[Any] = [np.unstack(x) for x in leaves[a : a + b]]
+            for j, parts in enumerate(slices):
+                if parts[0].node is not None:
+                    made[parts[0].node.number] = ("input", j, 0)
+            state: list[Any] = list(leaves[:a])
+            columns: list[list[Any]] = [[] for _ in program.ys]
+            order = range(call.length)
+            for t in reversed(order) if call.scan.reverse else order:
+                known: dict[Any, Any] = dict(zip(program.closures, leaves[a + b :], strict=True))
+                known.update(zip(program.state, state, strict=True))
+                known.update((value, parts[t]) for value, parts in zip(program.xs, slices, strict=True))
+                replay(program.forward, known, apply)
+                for k, i in enumerate(program.forward):
+                    value = known[i.results[0]]
+                    if isinstance(value, Tensor) and value.node is not None:
+                        made[value.node.number] = ("step", t, k)
+                state = [known[v] for v in program.new_state]
+                for column, value in zip(columns, program.ys, strict=True):
+                    column.append(known[value])
+            outputs = [*state, *(np.stack(c[::-1] if call.scan.reverse else c) for c in columns)]
+        for j, part in enumerate(cotangents[a:]):
+            found["output", j, 0, 0] = _norm(part)
+
+        def watch(phase: str, primitive: Primitive, inner: Node | None, values: Sequence[Any], h: Any) -> None:
+            known = made.get(inner.number) if inner is not None and phase == "backward" else None
+            if known is not None:
+                for slot, part in enumerate(h if primitive.outputs else [h]):
+                    found[(*known, slot)] = _norm(part)
+
+        state_of_thread.watchers = (watch,)
+        pairs = [(o, g) for o, g in zip(outputs, cotangents, strict=True) if isinstance(o, Tensor) and o.requires_grad]
+        wanted = [leaf for leaf in leaves if leaf.requires_grad]
+        grad([o for o, _ in pairs], wanted, [tensor(np.asarray(getattr(g, "_data", g))) for _, g in pairs])
+    finally:
+        state_of_thread.watchers = watchers
+    return found
+
+
+def _norm(g: Any) -> float:
+    return float(np.linalg.norm(getattr(g, "_data", g)))
