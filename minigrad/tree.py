@@ -30,6 +30,8 @@ def tree_map(f: Callable[..., Any], tree: Any, *others: Any) -> Any:
 
 def tree_leaves(tree: Any) -> list[Any]:
     """The leaves of a tree, from left to right."""
-    leaves: list[Any] = []
-    tree_map(leaves.append, tree)
-    return leaves
+    if isinstance(tree, dict):
+        return [leaf for part in tree.values() for leaf in tree_leaves(part)]
+    if isinstance(tree, (tuple, list)):
+        return [leaf for part in tree for leaf in tree_leaves(part)]
+    return [tree]

@@ -60,6 +60,7 @@ def load_module(source: str) -> ModuleType:
         if known is None:
             start = time.perf_counter()
             folder = cache_folder()
+            there = folder is not None and (folder / f"kernels_{digest}.py").exists()
             known = _from_disk(source, digest, folder) if folder else None
             kept = known is not None
             if known is None:
@@ -68,8 +69,8 @@ def load_module(source: str) -> ModuleType:
             _LOADED[digest] = known
             seconds = time.perf_counter() - start
             if seconds > 1.0:
-                print(f"minigrad: compiled the kernels of a scan in {seconds:.1f} s"
-                      + (" (kept for the next run)" if kept else ""), file=sys.stderr)
+                print(f"minigrad: {'loaded' if there and kept else 'compiled'} the kernels of a scan in {seconds:.1f} s"
+                      + (" (kept for the next run)" if kept and not there else ""), file=sys.stderr)
         return known
 
 

@@ -288,7 +288,7 @@ def choose(length: int, state: Any) -> str:
     asked = os.environ.get("MINIGRAD_BACKEND", "")
     if asked in ("numpy", "numba"):
         return asked
-    work = length * sum(int(np.size(getattr(t, "_data", t))) for t in tree_leaves(state))
+    work = length * sum(getattr(t, "_data", t).size for t in tree_leaves(state))
     return "numba" if work >= LEAST_WORK and numba_is_there() else "numpy"
 
 

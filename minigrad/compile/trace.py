@@ -81,11 +81,13 @@ class Tracer:
         codes: list[int | None] = []
         written: list[Any] = []
         for source, value in zip(node.inputs, values, strict=True):
-            if not isinstance(source, (Node, Output, Variable, np.ndarray)):
-                codes.append(None)
-                written.append(frozen(source))
-                continue
-            k = self.find(source, value)
+            k = number.get(id(source))  # most are known; this runs at every call of a compiled scan
+            if k is None:
+                if not isinstance(source, (Node, Output, Variable, np.ndarray)):
+                    codes.append(None)
+                    written.append(frozen(source))
+                    continue
+                k = self.find(source, value)
             codes.append(k)
             written.append(k)
         self.operands.append(tuple(codes))

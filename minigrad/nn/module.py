@@ -87,6 +87,8 @@ class Module:
 
         def below(module: Module, prefix: str) -> Iterator[tuple[str, Parameter | Module | Generator]]:
             for attribute, value in vars(module).items():
+                if type(value) in _PLAIN:
+                    continue
                 for name, part in _within(prefix + attribute, value):
                     if id(part) not in seen:
                         seen.add(id(part))
@@ -215,6 +217,10 @@ class Module:
                 depth = 1 + sum(1 for n, _ in self.named_modules() if n and name.startswith(n + "."))
                 lines.append("  " * depth + f"{own}: {_summary(module)}")
         return "\n".join(lines)
+
+
+# Attributes that have no parts: passed over at once, for a walk may be part of a training step.
+_PLAIN = frozenset({bool, int, float, str, type(None)})
 
 
 def _within(name: str, value: Any) -> Iterator[tuple[str, Parameter | Module | Generator]]:

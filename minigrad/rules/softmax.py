@@ -22,8 +22,8 @@ Reduction = Literal["mean", "sum", "none"]
 
 def finite_max(x: Array, axis: Axis) -> Array:
     """The maximum with keepdims, 0 where it is infinite: what to subtract before exp."""
-    x = np.asarray(x, np.result_type(x, np.float16))  # integers have no -inf
-    top = np.max(x, axis=axis, keepdims=True, initial=-math.inf)
+    x = x if x.dtype.kind == "f" else np.asarray(x, np.result_type(x, np.float16))  # integers have no -inf
+    top = np.maximum.reduce(x, axis=axis, keepdims=True, initial=-math.inf)
     return np.where(np.isfinite(top), top, np.zeros((), x.dtype))
 
 
