@@ -65,7 +65,11 @@ class GradientProbe(Mapping[str, dict[str, Array]]):
         return named
 
     def __getitem__(self, name: str) -> dict[str, Array]:
-        run = self._runs()[name]
+        runs = self._runs()
+        if name not in runs:
+            raise KeyError(f"no gradients of {name!r}: there are those of "
+                           + (", ".join(map(repr, runs)) or "nothing yet (run the layer and backward inside)"))
+        run = runs[name]
         found = {}
         for letter in self.letters:
             norms = self._norms[run].get(letter)

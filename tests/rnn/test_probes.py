@@ -121,6 +121,18 @@ def test_plot_without_matplotlib(monkeypatch):
         probe.plot()
 
 
+def test_a_name_that_the_probe_does_not_have_is_answered_with_those_it_has():
+    layer = rnn.RNN(2, 3, rng=0)
+    with rnn.gradient_probe() as probe:
+        with pytest.raises(KeyError, match="nothing yet"):
+            probe["layer 0"]
+        y, _ = layer(np.ones((1, 4, 2), np.float32))
+        np.sum(y).backward()
+    with pytest.raises(KeyError, match="no gradients of 'layer 1': there are those of 'rnn/layer 0'"):
+        probe["layer 1"]
+    assert "layer 1" not in probe and "rnn/layer 0" in probe
+
+
 def test_a_probe_that_saw_nothing():
     with rnn.gradient_probe() as probe:
         pass
