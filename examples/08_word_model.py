@@ -21,13 +21,11 @@ from common import arguments, plot, title
 
 import minigrad as mg
 import rnn
-from minigrad.environment import keep_memory
 from rnn.language_model import LanguageModel, evaluate
 from rnn.text import Batches, Vocabulary, read_corpus, split
 from rnn.train import Trainer
 
 options = arguments(__doc__, data="folder with the Penn Treebank's ptb.train.txt, ptb.valid.txt and ptb.test.txt")
-keep_memory()
 PUBLISHED = {"train": {1: 225, 2: 163, 3: 136, 4: 110}, "test": "134 to 136"}  # Penn Treebank, the first step
 STEPS = {"one layer": {}, "two layers": {"num_layers": 2},
          "and dropout": {"num_layers": 2, "dropout": rnn.dropout.NonRecurrent(0.5 if options.data else 0.3)},

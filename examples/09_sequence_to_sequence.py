@@ -20,11 +20,9 @@ from common import arguments, plot
 
 import minigrad as mg
 import rnn
-from minigrad.environment import keep_memory
 from rnn.pairs import PairBatches, Pairs, addition, dates, read_pairs
 
 options = arguments(__doc__, data="a file of lines `question_answer`, in place of sums and dates made up")
-keep_memory()
 #: number of pairs, hidden size, epochs, batch size, step size: quick and full
 SIZES = {"addition": ((1500, 32, 3, 64, 1e-2), (50_000, 128, 25, 128, 1e-3)),
          "dates": ((400, 32, 4, 32, 2e-2), (50_000, 256, 10, 128, 1e-3))}

@@ -17,7 +17,6 @@ from common import arguments, plot, save, title
 
 import minigrad as mg
 import rnn
-from minigrad.environment import keep_memory
 from rnn.language_model import LanguageModel
 from rnn.text import Batches, Vocabulary, read_corpus, split
 from rnn.train import Trainer
@@ -42,7 +41,6 @@ class MGU(rnn.Recurrent):
 
 
 options = arguments(__doc__)
-keep_memory()
 rng = np.random.default_rng(options.seed)
 
 title("Check it: against a loop in plain NumPy, and its derivatives against differences")

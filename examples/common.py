@@ -19,6 +19,8 @@ from typing import Any
 # is imported, so this module comes first.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
+from minigrad.environment import keep_memory
+
 # Colours that stay apart in colour blindness (Okabe & Ito 2008), in the order in which curves use them.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 
@@ -40,6 +42,7 @@ def arguments(doc: str | None, *, data: str | None = None, seed: int = 0) -> arg
     if data is not None:
         parser.add_argument("--data", metavar="PATH", help=data)
     a = parser.parse_args()
+    keep_memory()
     if not a.full:
         os.environ.setdefault("MINIGRAD_BACKEND", "numpy")
     if hasattr(sys.stdout, "reconfigure"):  # letters of formulas, also where the terminal's encoding lacks them
