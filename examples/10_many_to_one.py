@@ -110,7 +110,7 @@ def draw(left, right) -> None:
     for how, curve in curves.items():
         left.plot(*zip(*curve), ".-", label=how)
     left.set(xlabel="step", ylabel="sentences understood, %", ylim=(45, 101))
-    left.legend(loc="upper left", fontsize=8)
+    left.legend(loc="center right", fontsize=8)
     colours = ["#009E73" if v > 0.5 else "#D55E00" for v in verdicts]
     right.bar(range(len(tried)), verdicts - 0.5, bottom=0.5, color=colours)
     right.set_xticks(range(len(tried)), tried, rotation=60, ha="right")
