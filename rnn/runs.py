@@ -41,6 +41,7 @@ from .train import Observer, Step, Trainer
 
 CONFIG, METRICS, SAMPLES, BEST = "config.json", "metrics.jsonl", "samples.txt", "best.npz"
 PICTURES = ("loss.png", "loss.svg")
+SAMPLE = {"char": 300, "byte": 300, "word": 60}  # symbols in one of the texts that a model writes while it learns
 Say = Callable[[str], None]
 CONFIG_LIMIT, LINE_LIMIT = 2**20, 10_000  # bytes of settings, characters in a line of metrics
 
@@ -390,9 +391,8 @@ def sample_text(
     model: LanguageModel, vocabulary: Vocabulary, rng: np.random.Generator, t: float = 0.8
 ) -> str:
     """A few lines of what the model writes."""
-    length = 60 if vocabulary.level == "word" else 300
     training = model.training
     start = start_ids(vocabulary)
-    ids = list(itertools.islice(generate(model, start, chooser(rng, t)), length))
+    ids = list(itertools.islice(generate(model, start, chooser(rng, t)), SAMPLE[vocabulary.level]))
     model.train(training)
     return vocabulary.decode(ids).strip("\n")

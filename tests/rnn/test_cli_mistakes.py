@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+import rnn.runs
 import rnn.text.corpus
 from rnn.cli import main
 from rnn.runs import RunFolder
@@ -18,6 +19,7 @@ MANY = "9" * 400
 @pytest.fixture(autouse=True)
 def no_pictures(monkeypatch):
     monkeypatch.setattr(RunFolder, "picture", lambda *_: [])
+    monkeypatch.setattr(rnn.runs, "SAMPLE", dict.fromkeys(rnn.runs.SAMPLE, 40))
 
 
 @pytest.fixture(scope="module")
