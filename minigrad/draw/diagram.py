@@ -14,40 +14,30 @@ import numpy as np
 from ..probe import Gradients, record_gradients
 from ..recording import watching
 from ..tensor import Tensor, grad, tape, tensor
-from .backward import MOST as BACKWARD_MOST
-from .backward import draw_backward
-from .collapse import draw_modules, draw_rolled
+from .analyse import analyse
+from .choose import choose, describe
 from .dot import dot
 from .expand import expand, with_inside
 from .finish import finish
 from .gather import beginning, gather
-from .graph import Graph, graph_of
-from .graph import fold as refold
-from .labels import clean, number, shape_text
+from .graph import graph_of
 from .listing import MOST as LISTED
 from .listing import listing
 from .model import Picture
-from .ops import draw_ops, extent
 from .palette import THEMES
 from .programs import before_and_after, draw_programs
 from .reading import Reading
 from .render import render
-from .runs import Analysis, analyse
+from .runs import Analysis
 from .shorten import shorten
 from .statistics import GradientStatistics, annotate
 from .svg import svg
-from .unrolled import CannotUnroll, draw_unrolled
 
 if TYPE_CHECKING:
     from ..compile.run import CompiledScan
 
 FORMATS = ("svg", "dot", "txt", "png", "pdf")
 VIEWS = ("ops", "unrolled", "rolled", "modules", "backward")
-
-# Above these numbers of values a view gives way to a coarser one.
-OPS_MOST = 1500
-LAYOUT_MOST = 10_000
-UNROLLED_MOST = 3000
 
 # Above this number of operations, without those of steps that are alike, values are not looked at one by one.
 GATHER_ABOVE = 20_000
@@ -231,7 +221,7 @@ def draw(
         ):
             notes = []
             found = analysis(everything)
-        picture, view, more = _choose(wanted, found, view, title, steps, depth)
+        picture, view, more = choose(wanted, found, view, title, steps, depth)
         picture.notes += [*notes, *more]
         picture.description = describe(found, picture, view)
         listed = found
@@ -284,103 +274,3 @@ def gradients_of(outputs: Sequence[Tensor], detailed: GradientStatistics | None 
             if detailed is not None:
                 detailed.add(id(leaf), g)
     return gradients
-
-
-def _choose(
-    wanted: list[Tensor],
-    found: Analysis,
-    view: str | None,
-    title: str | None,
-    steps: int,
-    depth: int | None,
-) -> tuple[Picture, str, list[str]]:
-    """The picture in the asked view, or in the best; and what had to be said about the choice."""
-    name = title or "computation graph"
-    size = sum(item.count for item in found.graph.items)
-    notes: list[str] = []
-    recurrent = bool(found.runs) and not found.failed
-    if view is None and any(item.gradient for item in found.graph.items):
-        view = "ops"
-    if view == "backward":
-        if size <= BACKWARD_MOST:
-            return draw_backward(wanted[0], name), "backward", notes
-        notes.append(f"{size} values are too many for the backward view; shown by module.")
-        view = "modules"
-    if view in ("unrolled", "rolled") and not recurrent:
-        why = found.failed or "nothing is carried from step to step"
-        notes.append(f"Not {view}: {clean(why, 120)}.")
-        view = None
-    if view is None and recurrent:
-        view = "unrolled"
-    if view == "unrolled":
-        try:
-            columns = sum(len(run.columns[run.pattern]) for run in found.runs) * steps
-            if columns <= UNROLLED_MOST:
-                return draw_unrolled(found, name, steps), "unrolled", notes
-            notes.append(f"One step has {columns // steps} values, too many to unroll; shown rolled.")
-        except CannotUnroll as error:
-            notes.append(f"Not unrolled: {clean(str(error), 120)}.")
-        view = "rolled"
-    if view == "rolled":
-        return draw_rolled(found, name), "rolled", notes
-    if view in (None, "ops"):
-        if size <= OPS_MOST and extent(found.graph) > LAYOUT_MOST:
-            notes.append(f"The arrows among {size} values are too long to draw; shown by module. text() lists them.")
-        elif size <= OPS_MOST:
-            found.graph = _with_cuts(_without_slices(found.graph))
-            return draw_ops(found.graph, name, found.name), "ops", notes
-        else:
-            notes.append(f"{size} values are too many to draw one by one; shown by module. text() lists them.")
-    return draw_modules(found, name, depth), "modules", notes
-
-
-def _without_slices(graph: Graph) -> Graph:
-    """The slices that show what enters a step are of no interest where there are no steps."""
-    for item in graph.items:
-        if item.kind == "slice":
-            item.kind = "op"
-    return refold(graph)
-
-
-def _with_cuts(graph: Graph) -> Graph:
-    """Where detach() cut, an arrow from what was cut off."""
-    items = set(graph.items)
-    for item in graph.items:
-        if item.cut in items:
-            item.inputs = [item.cut]
-    return graph
-
-
-def describe(found: Analysis, picture: Picture, view: str) -> str:
-    """The picture in words, for those who do not see it."""
-    items = found.graph.items
-    parts = []
-    if view in ("unrolled", "rolled"):
-        for run in found.runs:
-            how = f"unrolled over {run.length} steps" if view == "unrolled" else f"looped over {run.length} steps"
-            parts.append(f"{run.title or 'a loop'} {how}" + (", backwards in time" if run.reverse else ""))
-    else:
-        parts.append(
-            {
-                "ops": "computation graph",
-                "modules": "computation graph by module",
-                "backward": "computation graph beside its gradient graph",
-            }[view]
-        )
-    parts.append(f"{found.graph.operations} operations")
-    shared = sum(item.kind == "parameter" for item in items)
-    if shared:
-        parts.append(f"{shared} {'shared ' if found.runs else ''}parameters")
-    for run in found.runs if not found.failed else ():
-        for state in run.states:
-            grads = [
-                item.grad for body in run.bodies if (item := body[state.source]) is not None and item.grad is not None
-            ]
-            if len(grads) > 1:
-                parts.append(
-                    f"gradient of {clean(state.name, 30) or 'the state'} goes from {number(grads[0], 2)} at "
-                    f"t = {run.times[0]} to {number(grads[-1], 2)} at t = {run.times[-1]}"
-                )
-    for item in found.graph.outputs[:3]:
-        parts.append(f"output {clean(found.name(item)) or item.symbol} {shape_text(item.shape)}")
-    return "; ".join([*parts, *picture.notes])

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Iterable, Iterator
 from itertools import pairwise
+from typing import Generic, TypeVar
 
 from ..recording import Scope
 from .flow import RAIL_STEP, Tap, connect, port, rails, spread, straight
@@ -19,7 +20,7 @@ BETWEEN = 24.0  # layers
 TITLE = 17.0  # room for the title of a cluster
 PAD = 9.0  # inside a cluster
 
-Chain = tuple[Hashable, ...]
+Thing = TypeVar("Thing")
 
 
 def item_box(item: Item, name: str, mixed: bool) -> Box:
@@ -72,64 +73,80 @@ def draw_ops(graph: Graph, title: str, names: Callable[[Item], str], clusters: b
     return picture
 
 
+class _Heights(Generic[Thing]):
+    """Things by their place from top to bottom, so that what is near a cluster is found among thousands."""
+
+    def __init__(self, things: Iterable[tuple[float, float, Thing]]) -> None:
+        self._things = sorted(things, key=lambda t: t[0])
+        self._tops = [top for top, _, _ in self._things]
+        self._tallest = max((bottom - top for top, bottom, _ in self._things), default=0.0)
+
+    def between(self, top: float, bottom: float) -> Iterator[Thing]:
+        """What reaches into a stretch."""
+        low, high = bisect_left(self._tops, top - self._tallest), bisect_right(self._tops, bottom)
+        return (thing for _, end, thing in self._things[low:high] if end > top)
+
+
 def _move_titles(picture: Picture) -> None:
     """Put each title where no arrow runs through it; a cluster that has no such place gets wider, if it can."""
     curves = [edge.path[k : k + 4] for edge in picture.edges for k in range(0, len(edge.path) - 3, 3)]
-    spans = sorted(((min(y for _, y in c), max(y for _, y in c), i) for i, c in enumerate(curves)))
-    tops = [low for low, _, _ in spans]
-    tallest = max((high - low for low, high, _ in spans), default=0.0)
+    lines = _Heights((min(y for _, y in c), max(y for _, y in c), polyline(c)) for c in curves)
+    boxes = _Heights((box.top, box.bottom, box) for box in picture.boxes)
+    clusters = _Heights((c.top, c.bottom, c) for c in picture.clusters)
     for cluster in picture.clusters:
         wide = text_width(cluster.title, SIZE) + 4
         top, bottom = cluster.top - 1, cluster.top + TITLE
-        near = [
-            curves[i]
-            for _, high, i in spans[bisect_left(tops, top - tallest) : bisect_right(tops, bottom)]
-            if high >= top
-        ]
         # on both sides, so that a flat arrow leaves no gap
         crossed = sorted(
             x
-            for curve in near
-            for a, b in pairwise(polyline(curve))
+            for points in lines.between(top, bottom)
+            for a, b in pairwise(points)
             if max(a[1], b[1]) > top and min(a[1], b[1]) < bottom
             for x in (a[0], (a[0] + b[0]) / 2, b[0])
             if cluster.left < x < cluster.right
         )
-        if not any(x < cluster.left + 7 + wide for x in crossed):
-            continue
-        if not any(x > cluster.right - 7 - wide for x in crossed):
-            cluster.to_right = True
-            continue
-        gap = next((a for a, b in pairwise(crossed) if b - a > wide + 6), None)
-        if gap is not None:
-            cluster.indent = gap + 5 - cluster.left
-        elif _widen(picture, cluster, cluster.left, max(crossed[-1] + wide + 12, cluster.right)):
-            cluster.to_right = True
+        old = cluster.left, cluster.right
+        if old[1] - old[0] > wide + 10:
+            if not any(x < cluster.left + 7 + wide for x in crossed):
+                continue
+            if not any(x > cluster.right - 7 - wide for x in crossed):
+                cluster.to_right = True
+                continue
+            gap = next((a for a, b in pairwise(crossed) if b - a > wide + 6), None)
+            if gap is not None:
+                cluster.indent = gap + 5 - cluster.left
+                continue
+        first, last = (crossed[0], crossed[-1]) if crossed else (old[1], old[0])
+        wider = (old[0], max(last + wide + 12, old[1])), (min(first - wide - 12, old[0]), old[1])
+        for cluster.left, cluster.right in wider:
+            if _free(cluster, old, lines, boxes) and all(
+                _nested_or_apart(cluster, o) or _nested_or_apart(o, cluster)
+                for o in clusters.between(cluster.top, cluster.bottom)
+            ):
+                cluster.to_right = bool(crossed) and cluster.right > old[1]
+                break
         else:
-            _widen(picture, cluster, min(crossed[0] - wide - 12, cluster.left), cluster.right)
+            cluster.left, cluster.right = old
 
 
-def _widen(picture: Picture, cluster: Cluster, left: float, right: float) -> bool:
-    """Move the sides of a cluster outwards, unless something stands there."""
-    old = cluster.left, cluster.right
-    cluster.left, cluster.right = left, right
+def _free(
+    cluster: Cluster, old: tuple[float, float], lines: _Heights[list[Point]], boxes: _Heights[Box]
+) -> bool:
+    """Whether nothing stands where a cluster was made wider."""
     inside = set(cluster.members)
-    added = [(x0 - 3, x1 + 3) for x0, x1 in ((left, old[0]), (old[1], right)) if x0 < x1]
-    taken = any(
-        b.right > x0 and b.left < x1 and b.bottom > cluster.top and b.top < cluster.bottom
-        for b in picture.boxes
-        if b not in inside
-        for x0, x1 in added
-    ) or any(
-        x0 < x < x1 and not old[0] <= x <= old[1] and cluster.top < y < cluster.bottom
-        for edge in picture.edges
-        for x, y in polyline(edge.path)
-        for x0, x1 in added
+    added = [(a - 3, b + 3) for a, b in ((cluster.left, old[0]), (old[1], cluster.right)) if a < b]
+    top, bottom = cluster.top, cluster.bottom
+    return not any(
+        box.right > low and box.left < high
+        for box in boxes.between(top, bottom)
+        if box not in inside
+        for low, high in added
+    ) and not any(
+        low < x < high and not old[0] <= x <= old[1] and top < y < bottom
+        for points in lines.between(top, bottom)
+        for x, y in points
+        for low, high in added
     )
-    if taken or not all(_nested_or_apart(cluster, o) or _nested_or_apart(o, cluster) for o in picture.clusters):
-        cluster.left, cluster.right = old
-        return False
-    return True
 
 
 def _titles(layout: Layout, chains: list[tuple[Scope, ...]]) -> dict[int, float]:

@@ -108,9 +108,9 @@ def test_what_does_not_repeat_is_not_made_short(what: str) -> None:
 
 
 def test_gradients_of_steps_taken_out_are_those_of_their_own_values() -> None:
+    from minigrad.draw.analyse import analyse
     from minigrad.draw.expand import expand
     from minigrad.draw.graph import graph_of
-    from minigrad.draw.runs import analyse
     from minigrad.draw.shorten import shorten
 
     loss = two_kinds()

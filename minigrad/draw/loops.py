@@ -1,0 +1,105 @@
+"""Which scopes are the steps of a loop."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+
+from ..recording import Scope
+from .graph import Graph, Item
+from .runs import Run
+
+
+def find_runs(graph: Graph) -> list[Run]:
+    groups: dict[Hashable, list[Scope]] = {}
+    seen: set[Scope] = set()
+    for item in graph.items:
+        if item.gradient:
+            continue  # a recorded backward is no loop of the user's
+        scope = item.scope
+        while scope is not None and scope not in seen:
+            seen.add(scope)
+            key = (scope.parent, "step") if scope.step is not None else (scope.parent, scope.name, scope.label)
+            groups.setdefault(key, []).append(scope)
+            scope = scope.parent
+    candidates: list[list[Scope]] = []
+    for scopes in groups.values():
+        if len(scopes) < 2:
+            continue
+        if scopes[0].step is None:
+            candidates.append(scopes)
+            continue
+        run = [scopes[0]]
+        direction = 0
+        for scope in scopes[1:]:
+            delta = (scope.step or 0) - (run[-1].step or 0)
+            if delta and direction * delta >= 0:
+                direction = 1 if delta > 0 else -1
+                run.append(scope)
+            else:
+                candidates.append(run)
+                run, direction = [scope], 0
+        candidates.append(run)
+    candidates = [c for c in candidates if len(c) > 1]
+    if not candidates:
+        return []
+    # modules that are called again count only if a call takes something from the call before
+    calls = [c for c in candidates if c[0].step is None]
+    if calls:
+        carried = _carried(graph, calls)
+        candidates = [c for c in candidates if c[0].step is not None or id(c) in carried]
+    starts = {s for c in candidates for s in c}
+
+    def inside_another(scope: Scope) -> bool:
+        outer = scope.parent
+        while outer is not None:
+            if outer in starts:
+                return True
+            outer = outer.parent
+        return False
+
+    outermost = [c for c in candidates if not inside_another(c[0])]
+    first = {}
+    for item in graph.items:
+        scope = item.scope
+        while scope is not None and scope not in first:
+            first[scope] = item.index
+            scope = scope.parent
+    outermost.sort(key=lambda c: first[c[0]])
+    runs: list[Run] = []
+    for scopes in outermost:
+        steps = [s.step for s in scopes]
+        timed = all(s is not None for s in steps)
+        times = [int(s) for s in steps if s is not None] if timed else list(range(1, len(scopes) + 1))
+        runs.append(Run(len(runs), scopes, times, reverse=times[0] > times[-1]))
+    return runs
+
+
+def _carried(graph: Graph, calls: list[list[Scope]]) -> set[int]:
+    """Of groups of calls (by id), those in which a later call uses a value that an earlier one made."""
+    call_of = {scope: (id(group), k) for group in calls for k, scope in enumerate(group)}
+    cache: dict[Scope | None, dict[int, int]] = {None: {}}
+
+    def around(scope: Scope | None) -> dict[int, int]:
+        way = []
+        while scope not in cache:
+            assert scope is not None
+            way.append(scope)
+            scope = scope.parent
+        found = cache[scope]
+        for s in reversed(way):
+            if s in call_of:
+                found = {**found, call_of[s][0]: call_of[s][1]}
+            cache[s] = found
+        return found
+
+    behind: dict[Item, Item] = {}
+    carried: set[int] = set()
+    for item in graph.items:
+        if item.foldable and item.inputs:
+            behind[item] = behind.get(item.inputs[0], item.inputs[0])
+        mine = around(item.scope)
+        if mine:
+            for source in item.inputs:
+                theirs = around(behind.get(source, source).scope)
+                carried.update(g for g, k in mine.items() if theirs.get(g, k) < k)
+    return carried
