@@ -10,6 +10,7 @@ counts alone, the moment its loss goes out of reach.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import count
 from operator import attrgetter
@@ -70,7 +71,25 @@ class Variable:
         return self._data.size
 
 
-class Node:
+class Shaped:
+    """What follows from a shape."""
+
+    __slots__ = ()
+
+    shape: Any
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes of the value."""
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        """Number of entries of the value."""
+        return math.prod(self.shape)
+
+
+class Node(Shaped):
     """One recorded operation.
 
     Attributes:
@@ -117,21 +136,11 @@ class Node:
         """Let go of all values. The structure (names, shapes, scopes, inputs) stays, for printing and drawing."""
         self.arguments = self.output = None
 
-    @property
-    def ndim(self) -> int:
-        """Number of axes of the value."""
-        return len(self.shape)
-
-    @property
-    def size(self) -> int:
-        """Number of entries of the value."""
-        return int(np.prod(self.shape, dtype=np.int64))
-
     def __repr__(self) -> str:
         return f"<node {self.number}: {describe(self)}>"
 
 
-class Output:
+class Output(Shaped):
     """One of several outputs of a Node."""
 
     __slots__ = ("__weakref__", "name", "node", "slot")
@@ -152,16 +161,6 @@ class Output:
     def dtype(self) -> np.dtype[Any]:
         """dtype of this output."""
         return self.node.dtype[self.slot]  # type: ignore[no-any-return]
-
-    @property
-    def ndim(self) -> int:
-        """Number of axes."""
-        return len(self.shape)
-
-    @property
-    def size(self) -> int:
-        """Number of entries."""
-        return int(np.prod(self.shape, dtype=np.int64))
 
     def __repr__(self) -> str:
         return f"<output {self.slot} of {self.node!r}>"

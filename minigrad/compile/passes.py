@@ -62,6 +62,13 @@ def dead_code(program: Program) -> Program:
     return program.replaced(kept(program.forward), backward)
 
 
+def _up_to_date(i: Instruction, new: dict[Value, Value]) -> Instruction:
+    """`i` with operands that have been replaced by others as those."""
+    if not any(type(o) is Value and o in new for o in i.operands):
+        return i
+    return i.with_operands(new.get(o, o) if type(o) is Value else o for o in i.operands)
+
+
 def _rewritten(program: Program, rewrite: Callable[[Instruction], Value | Instruction]) -> Program:
     """Apply `rewrite` to each instruction, whose operands are up to date; a Value stands for its only result."""
     new: dict[Value, Value] = {}
@@ -69,8 +76,7 @@ def _rewritten(program: Program, rewrite: Callable[[Instruction], Value | Instru
     def through(instructions: list[Instruction]) -> list[Instruction]:
         found = []
         for i in instructions:
-            if any(type(o) is Value and o in new for o in i.operands):
-                i = i.with_operands(new.get(o, o) if type(o) is Value else o for o in i.operands)
+            i = _up_to_date(i, new)
             outcome = rewrite(i)
             if isinstance(outcome, Value):
                 new[i.result] = outcome
@@ -118,8 +124,7 @@ def common_subexpressions(program: Program) -> Program:
     def through(instructions: list[Instruction]) -> list[Instruction]:
         found = []
         for i in instructions:
-            if any(type(o) is Value and o in new for o in i.operands):
-                i = i.with_operands(new.get(o, o) if type(o) is Value else o for o in i.operands)
+            i = _up_to_date(i, new)
             key = (i.primitive, tuple(id(o) if type(o) is Value else frozen(o) for o in i.operands),
                    frozen(i.metadata))
             same = known.get(key)

@@ -155,6 +155,16 @@ def median(a: Any, axis: int | None = None, *, keepdims: bool = False) -> Any:
 # ---------------------------------------------------------------------------------------------------------------
 
 
+def checked_ids(ids: Any, count: int, what: str) -> Array:
+    """`ids` as an array of integers in 0 … count-1; TypeError or IndexError, in the name of `what`, if it is not."""
+    found: Array = np.asarray(getattr(ids, "_data", ids))
+    if found.dtype.kind not in "iu":
+        raise TypeError(f"{what} takes integer ids, got dtype {found.dtype}.")
+    if found.size and not (found.min() >= 0 and found.max() < count):
+        raise IndexError(f"{what} got ids from {found.min()} to {found.max()}; they must lie in 0 … {count - 1}.")
+    return found
+
+
 def embedding(weight: Any, ids: Any) -> Any:
     """The rows of `weight` (V, D) that `ids` (any shape, integers in 0 … V-1) name: shape (*ids.shape, D).
 
@@ -162,13 +172,7 @@ def embedding(weight: Any, ids: Any) -> Any:
         TypeError: ids are not integers.
         IndexError: an id is negative or at least V.
     """
-    ids = np.asarray(getattr(ids, "_data", ids))
-    if ids.dtype.kind not in "iu":
-        raise TypeError(f"embedding takes integer ids, got dtype {ids.dtype}.")
-    if ids.size and not (ids.min() >= 0 and ids.max() < len(weight)):
-        raise IndexError(f"embedding of {len(weight)} rows got ids from {ids.min()} to {ids.max()}; they must lie in "
-                         f"0 … {len(weight) - 1}.")
-    return getitem(weight, ids)
+    return getitem(weight, checked_ids(ids, len(weight), f"embedding of {len(weight)} rows"))
 
 
 def one_hot(ids: Any, num_classes: int, dtype: Any = np.float32) -> Array:
@@ -178,11 +182,7 @@ def one_hot(ids: Any, num_classes: int, dtype: Any = np.float32) -> Array:
         TypeError: ids are not integers.
         IndexError: an id is negative or at least num_classes.
     """
-    ids = np.asarray(getattr(ids, "_data", ids))
-    if ids.dtype.kind not in "iu":
-        raise TypeError(f"one_hot takes integer ids, got dtype {ids.dtype}.")
-    if ids.size and not (ids.min() >= 0 and ids.max() < num_classes):
-        raise IndexError(f"one_hot with {num_classes} classes got ids from {ids.min()} to {ids.max()}.")
+    ids = checked_ids(ids, num_classes, f"one_hot with {num_classes} classes")
     out = np.zeros((ids.size, num_classes), dtype)
     out[np.arange(ids.size), ids.reshape(-1)] = 1
     return out.reshape(*ids.shape, num_classes)
