@@ -350,6 +350,16 @@ def test_no_arrow_runs_through_the_title_of_a_module(make: Callable[[], list[mg.
     assert all(c.right < picture.width for c in picture.clusters)
 
 
+def test_titles_of_modules_in_a_step_stay_in_it() -> None:
+    picture = mg.draw(attention(), "unrolled").picture
+    steps = [c for c in picture.clusters if "t = " in c.full_title]
+    inner = [c for c in picture.clusters if c.aside]
+    assert len(inner) == 6
+    for cluster in inner:
+        end = cluster.title_start + text_width(cluster.title, SIZE)
+        assert any(s.left < cluster.left and end < s.right and s.top < cluster.top < s.bottom for s in steps)
+
+
 def second() -> list[mg.Tensor]:
     x = mg.tensor(0.5, requires_grad=True, name="x")
     y = np.tanh(x)

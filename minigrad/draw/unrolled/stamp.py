@@ -12,10 +12,11 @@ from dataclasses import dataclass, field
 from ...recording import Scope
 from ..flow import RAIL_STEP
 from ..graph import Item
+from ..labels import text_width
 from ..layered import Layout, arrange, assign_layers
-from ..model import Box
+from ..model import SIZE, Box
 from ..runs import Key, Run
-from ..scopes import scope_chain
+from ..scopes import scope_chain, scope_title
 
 CHANNEL = 21.0  # between layers
 TITLE = 18.0  # of the cell's cluster
@@ -100,12 +101,13 @@ def make_stamp(
     ports += [(stamp.number[k], stamp.leave[k]) for k in stamp.leave if stamp.leave[k] >= len(keys)]
     every = [*edges, *ports]
     pull = {stamp.number[("at", p)]: -1.0 for state in run.states for p, _ in state.uses if ("at", p) in stamp.number}
-    layout = arrange(sizes, every, layers=layer, pull=pull, groups=_groups(run, items, in_cell, layer, first, last))
+    groups = _groups(run, items, in_cell, layer, first, last)
+    layout = arrange(sizes, every, layers=layer, pull=pull, groups=groups)
     stamp.layout, stamp.edges, stamp.layer = layout, every, layer
     if run.reverse:
         layout.x = [layout.width - x for x in layout.x]
         layout.bends = {e: [(at, layout.width - x) for at, x in bends] for e, bends in layout.bends.items()}
-    _cell(stamp, sizes[: len(keys)], titles)
+    _cell(stamp, sizes[: len(keys)], titles, _inner_titles(groups[: len(keys)], sum(in_cell)))
     stamp.x, stamp.width = layout.x, layout.width
     for i, (key, _) in enumerate(items):
         for source in [s for column in columns if key in column for s in column[key].inputs]:
@@ -116,11 +118,25 @@ def make_stamp(
     return stamp
 
 
-def _cell(stamp: Stamp, sizes: Sequence[float], titles: tuple[float, float]) -> None:
+def _inner_titles(groups: Sequence[tuple[Hashable, ...]], cell: int) -> list[tuple[list[int], float]]:
+    """Modules inside the cell: what is in each, and the width of its title, which stands at its right."""
+    members: dict[Scope, list[int]] = {}
+    for i, group in enumerate(groups):
+        for scope in group:
+            if isinstance(scope, Scope) and scope.label and group[0] == "cell":
+                members.setdefault(scope, []).append(i)
+    return [(m, text_width(scope_title(scope), SIZE)) for scope, m in members.items() if 1 < len(m) < cell]
+
+
+def _cell(
+    stamp: Stamp, sizes: Sequence[float], titles: tuple[float, float], inner: Sequence[tuple[list[int], float]]
+) -> None:
     """The sides of the cell, and where its title stands so that no arrow runs through it."""
     layout, layer, (first, last) = stamp.layout, stamp.layer, stamp.cell
     sides = [(layout.x[i] - w / 2, layout.x[i] + w / 2) for i, w in enumerate(sizes) if first <= layer[i] <= last]
     left, right = min(a for a, _ in sides) - PAD, max(b for _, b in sides) + PAD
+    for members, width in inner:
+        right = max(right, max(layout.x[i] + sizes[i] / 2 for i in members) + 7 + 5 + width + 4)
     passing = [x for bends in layout.bends.values() for at, x in bends if first <= at <= last]
     left, right = min([left, *(x - 4 for x in passing)]), max([right, *(x + 4 for x in passing)])
     crossing = [layout.x[b] for a, b in stamp.edges if layer[a] <= last < layer[b]]
