@@ -17,6 +17,7 @@ from . import rules as _rules  # fills the derivative table
 from .check import AnomalyError, GradientError, anomaly_mode, gradcheck, hvp, jacobian
 from .checkpoint import load, save
 from .draw import draw
+from .operators import connect_operators
 from .primitive import TABLE, Primitive, constant, implements, primitive, rule
 from .probe import record_gradients
 from .recording import no_grad, scope
@@ -38,10 +39,10 @@ from .rules.softmax import (
 )
 from .scan import compiled, scan
 from .tape import GraphError, Node, Tape
-from .tensor import Tensor, apply, connect_operators, grad, name, tape, tensor
+from .tensor import Tensor, apply, grad, name, tape, tensor
 
 _ = _rules
-connect_operators(getitem)
+connect_operators(apply, getitem)
 
 
 def explain(step: Any, state: Any, inputs: Any, reverse: bool = False, backend: str | None = None) -> Any:

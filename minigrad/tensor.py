@@ -11,12 +11,13 @@ import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from functools import partial
-from typing import Any, NoReturn, TypeVar, cast
+from typing import Any, NoReturn, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .backward import backpropagate
+from .operators import Operators
 from .primitive import TABLE, Primitive, connect
 from .recording import LOCAL, Untraceable, no_grad, recording, scope
 from .tape import GraphError, Node, Origin, Output, Tape, Variable, describe, next_number
@@ -134,7 +135,7 @@ def handle(data: Array, origin: Origin | None) -> Tensor:
     return out
 
 
-class Tensor(Variable):
+class Tensor(Operators, Variable):
     """An n-dimensional array whose history is recorded.
 
     Make one with `mg.tensor`. It has NumPy's operators and methods, and NumPy's functions accept it. Comparisons give
@@ -240,11 +241,6 @@ class Tensor(Variable):
     def slot(self) -> int:
         """Which output of `node` this is; 0 for an operation with one output."""
         return self.origin.slot if isinstance(self.origin, Output) else 0
-
-    @property
-    def T(self) -> Tensor:
-        """The transpose (all axes reversed)."""
-        return _numpy(np.transpose)(self)
 
     def detach(self) -> Tensor:
         """A constant with the same value: the gradient stops here."""
@@ -385,14 +381,11 @@ class Tensor(Variable):
     def __iter__(self) -> Iterator[Tensor]:
         if not self.ndim:
             raise TypeError("iteration over a 0-d Tensor")
-        return iter(_numpy(np.unstack)(self)) if len(self) else iter(())
+        return iter(TABLE[np.unstack](self)) if len(self) else iter(())
 
     def __contains__(self, item: Any) -> bool:
         self._reading("in")
         return bool((self._data == getattr(item, "_data", item)).any())
-
-    def __getitem__(self, index: Any) -> Tensor:
-        return _getitem(self, index)
 
     def __setitem__(self, index: Any, value: Any) -> NoReturn:
         raise TypeError(f"Tensors are not changed in place, since the tape may need the old value of {_me(self)}. "
@@ -427,187 +420,6 @@ class Tensor(Variable):
             extra += ", requires_grad=True"
         return f"tensor({body}{extra})"
 
-    # -- operators ------------------------------------------------------------------------------------------------
-
-    def __add__(self, other: Any) -> Tensor:
-        return apply(_ADD, (self, other))  # type: ignore[no-any-return]
-
-    def __radd__(self, other: Any) -> Tensor:
-        return apply(_ADD, (other, self))  # type: ignore[no-any-return]
-
-    def __sub__(self, other: Any) -> Tensor:
-        return apply(_SUBTRACT, (self, other))  # type: ignore[no-any-return]
-
-    def __rsub__(self, other: Any) -> Tensor:
-        return apply(_SUBTRACT, (other, self))  # type: ignore[no-any-return]
-
-    def __mul__(self, other: Any) -> Tensor:
-        return apply(_MULTIPLY, (self, other))  # type: ignore[no-any-return]
-
-    def __rmul__(self, other: Any) -> Tensor:
-        return apply(_MULTIPLY, (other, self))  # type: ignore[no-any-return]
-
-    def __truediv__(self, other: Any) -> Tensor:
-        return apply(_DIVIDE, (self, other))  # type: ignore[no-any-return]
-
-    def __rtruediv__(self, other: Any) -> Tensor:
-        return apply(_DIVIDE, (other, self))  # type: ignore[no-any-return]
-
-    def __matmul__(self, other: Any) -> Tensor:
-        return apply(_MATMUL, (self, other))  # type: ignore[no-any-return]
-
-    def __rmatmul__(self, other: Any) -> Tensor:
-        return apply(_MATMUL, (other, self))  # type: ignore[no-any-return]
-
-    def __pow__(self, other: Any) -> Tensor:
-        return _numpy(np.power)(self, other)
-
-    def __rpow__(self, other: Any) -> Tensor:
-        return _numpy(np.power)(other, self)
-
-    def __mod__(self, other: Any) -> Tensor:
-        return _numpy(np.remainder)(self, other)
-
-    def __rmod__(self, other: Any) -> Tensor:
-        return _numpy(np.remainder)(other, self)
-
-    def __floordiv__(self, other: Any) -> Tensor:
-        return _numpy(np.floor_divide)(self, other)
-
-    def __rfloordiv__(self, other: Any) -> Tensor:
-        return _numpy(np.floor_divide)(other, self)
-
-    def __neg__(self) -> Tensor:
-        return _numpy(np.negative)(self)
-
-    def __pos__(self) -> Tensor:
-        return _numpy(np.positive)(self)
-
-    def __abs__(self) -> Tensor:
-        return _numpy(np.absolute)(self)
-
-    def __invert__(self) -> Tensor:
-        return _numpy(np.invert)(self)
-
-    def __and__(self, other: Any) -> Tensor:
-        return _numpy(np.bitwise_and)(self, other)
-
-    def __or__(self, other: Any) -> Tensor:
-        return _numpy(np.bitwise_or)(self, other)
-
-    def __xor__(self, other: Any) -> Tensor:
-        return _numpy(np.bitwise_xor)(self, other)
-
-    def __eq__(self, other: Any) -> Tensor:  # type: ignore[override]
-        return _numpy(np.equal)(self, other)
-
-    def __ne__(self, other: Any) -> Tensor:  # type: ignore[override]
-        return _numpy(np.not_equal)(self, other)
-
-    def __lt__(self, other: Any) -> Tensor:
-        return _numpy(np.less)(self, other)
-
-    def __le__(self, other: Any) -> Tensor:
-        return _numpy(np.less_equal)(self, other)
-
-    def __gt__(self, other: Any) -> Tensor:
-        return _numpy(np.greater)(self, other)
-
-    def __ge__(self, other: Any) -> Tensor:
-        return _numpy(np.greater_equal)(self, other)
-
-    # -- methods that NumPy's arrays have -------------------------------------------------------------------------
-
-    def sum(self, axis: Any = None, keepdims: bool = False) -> Tensor:
-        """np.sum."""
-        return _numpy(np.sum)(self, axis=axis, keepdims=keepdims)
-
-    def mean(self, axis: Any = None, keepdims: bool = False) -> Tensor:
-        """np.mean."""
-        return _numpy(np.mean)(self, axis=axis, keepdims=keepdims)
-
-    def var(self, axis: Any = None, ddof: float = 0, keepdims: bool = False) -> Tensor:
-        """np.var."""
-        return _numpy(np.var)(self, axis=axis, ddof=ddof, keepdims=keepdims)
-
-    def std(self, axis: Any = None, ddof: float = 0, keepdims: bool = False) -> Tensor:
-        """np.std."""
-        return _numpy(np.std)(self, axis=axis, ddof=ddof, keepdims=keepdims)
-
-    def prod(self, axis: Any = None, keepdims: bool = False) -> Tensor:
-        """np.prod."""
-        return _numpy(np.prod)(self, axis=axis, keepdims=keepdims)
-
-    def max(self, axis: Any = None, keepdims: bool = False) -> Tensor:
-        """np.max; ties share the gradient evenly."""
-        return _numpy(np.max)(self, axis=axis, keepdims=keepdims)
-
-    def min(self, axis: Any = None, keepdims: bool = False) -> Tensor:
-        """np.min; ties share the gradient evenly."""
-        return _numpy(np.min)(self, axis=axis, keepdims=keepdims)
-
-    def argmax(self, axis: int | None = None, keepdims: bool = False) -> Tensor:
-        """np.argmax, a constant."""
-        return _numpy(np.argmax)(self, axis=axis, keepdims=keepdims)
-
-    def argmin(self, axis: int | None = None, keepdims: bool = False) -> Tensor:
-        """np.argmin, a constant."""
-        return _numpy(np.argmin)(self, axis=axis, keepdims=keepdims)
-
-    def any(self, axis: Any = None, keepdims: bool = False) -> Tensor:
-        """np.any, a constant."""
-        return _numpy(np.any)(self, axis=axis, keepdims=keepdims)
-
-    def all(self, axis: Any = None, keepdims: bool = False) -> Tensor:
-        """np.all, a constant."""
-        return _numpy(np.all)(self, axis=axis, keepdims=keepdims)
-
-    def cumsum(self, axis: int | None = None) -> Tensor:
-        """np.cumsum."""
-        return _numpy(np.cumsum)(self, axis=axis)
-
-    def clip(self, a_min: Any = None, a_max: Any = None) -> Tensor:
-        """np.clip; the gradient passes at the bounds."""
-        return _numpy(np.clip)(self, a_min, a_max)
-
-    def dot(self, other: Any) -> Tensor:
-        """np.dot."""
-        return _numpy(np.dot)(self, other)
-
-    def reshape(self, *shape: Any) -> Tensor:
-        """np.reshape; the new shape as a tuple or as separate numbers."""
-        return _numpy(np.reshape)(self, shape[0] if len(shape) == 1 else shape)
-
-    def ravel(self) -> Tensor:
-        """np.ravel."""
-        return _numpy(np.reshape)(self, -1)
-
-    flatten = ravel
-
-    def transpose(self, *axes: Any) -> Tensor:
-        """np.transpose; the axes as a tuple or as separate numbers, reversed when left out."""
-        return _numpy(np.transpose)(self, (axes[0] if len(axes) == 1 else axes) or None)
-
-    def swapaxes(self, axis1: int, axis2: int) -> Tensor:
-        """np.swapaxes."""
-        return _numpy(np.swapaxes)(self, axis1, axis2)
-
-    def squeeze(self, axis: Any = None) -> Tensor:
-        """np.squeeze."""
-        return _numpy(np.squeeze)(self, axis)
-
-    def take(self, indices: Any, axis: int | None = None) -> Tensor:
-        """np.take."""
-        return _numpy(np.take)(self, indices, axis=axis)
-
-    def repeat(self, repeats: Any, axis: int | None = None) -> Tensor:
-        """np.repeat."""
-        return _numpy(np.repeat)(self, repeats, axis=axis)
-
-    def diagonal(self, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Tensor:
-        """np.diagonal."""
-        return _numpy(np.diagonal)(self, offset, axis1, axis2)
-
 
 _new = Tensor.__new__
 connect(apply)
@@ -616,27 +428,8 @@ connect(apply)
 _DETACH = Primitive("detach", np.asarray)
 
 
-def _numpy(function: Callable[..., Any]) -> Callable[..., Tensor]:
-    """What runs when `function` is called on a Tensor. The rules are loaded after this module."""
-    return TABLE[function]
-
-
-_getitem: Callable[[Tensor, Any], Tensor]
-_ADD: Primitive
-_SUBTRACT: Primitive
-_MULTIPLY: Primitive
-_DIVIDE: Primitive
-_MATMUL: Primitive
 _REDUCTIONS: dict[Callable[..., Any], Callable[..., Any]] = {
     np.add: np.sum, np.multiply: np.prod, np.maximum: np.max, np.minimum: np.min}
-
-
-def connect_operators(getitem: Callable[[Tensor, Any], Tensor]) -> None:
-    """Bind the operators that must be quick to their primitives, once the rule table is there."""
-    global _getitem, _ADD, _SUBTRACT, _MULTIPLY, _DIVIDE, _MATMUL
-    _getitem = getitem
-    _ADD, _SUBTRACT, _MULTIPLY, _DIVIDE, _MATMUL = (
-        cast(Primitive, TABLE[f]) for f in (np.add, np.subtract, np.multiply, np.divide, np.matmul))
 
 
 def _me(t: Tensor) -> str:
@@ -804,4 +597,4 @@ def name(**values: Tensor) -> None:
         value.name = key
 
 
-__all__ = ["Tensor", "apply", "connect_operators", "grad", "handle", "make", "name", "no_grad", "tape", "tensor"]
+__all__ = ["Tensor", "apply", "grad", "handle", "make", "name", "no_grad", "tape", "tensor"]
