@@ -77,11 +77,18 @@ def test_slope_0_at_0(f: Any, zero: float) -> None:
     assert_array_equal(second(f, [zero, 1.0, -1.0]), [0, 0, 0])
 
 
+def test_copysign_takes_the_sign_of_zero() -> None:
+    assert_array_equal(slopes(lambda x: np.copysign(x, -0.0), [2.0, -3.0]), [-1, 1])
+    assert_array_equal(slopes(lambda x: np.copysign(x, 0.0), [2.0, -3.0]), [1, -1])
+
+
 def test_clip_passes_the_gradient_at_its_bounds() -> None:
     assert_array_equal(slopes(lambda x: np.clip(x, -1, 1), [-2.0, -1.0, 0.0, 1.0, 2.0]), [0, 1, 1, 1, 0])
     assert_array_equal(slopes(lambda lo, hi: np.clip(np.array([-2.0, -1.0, 1.0, 2.0]), lo, hi), -1.0, 1.0),
                        [1, 1])
     assert_array_equal(slopes(np.clip, 0.0, 2.0, 1.0), [0, 0, 1])  # crossed bounds: the upper one wins
+    assert_array_equal(slopes(np.clip, 1.0, 2.0, 1.0), [0, 0, 1])
+    assert_array_equal(slopes(lambda x, lo, hi: np.clip(x, lo, hi) * -3.0, 0.0, 1.0, 2.0), [0, -3, 0])
     for x, slope in ((0.0, [0, 1, 0]), (1.0, [1, 0, 0]), (2.0, [0, 0, 1])):  # equal ones: the nearer
         assert_array_equal(slopes(np.clip, x, 1.0, 1.0), slope)
     assert_array_equal(slopes(lambda x: x.clip(0.0), [-1.0, 1.0]), [0, 1])
