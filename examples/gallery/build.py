@@ -189,8 +189,9 @@ the range of its values, its gradient and where it was made. The pictures follow
 {rows}
 
 CPU seconds by the number of operations, as `python -m benchmarks.draw` prints them; behind each the view that was
-chosen. Of a long loop only the ends are looked at, once every step in between has been found to be like the one
-before; what is too large to draw is drawn by module, and a note says so.
+chosen. Of a long loop only the ends are looked at, once every step in between has been found to be like one that is;
+of what is still too large, values that are alike are counted and not looked at, it is drawn by module, and a note
+says so.
 
 {times}
 """

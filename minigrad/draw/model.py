@@ -70,7 +70,7 @@ class Box:
             return 19.0, 19.0
         width = max((text_width(line, self.size) for line in self.lines), default=0.0)
         height = len(self.lines) * self.size * LINE
-        extra = {"cylinder": (12, 15), "double": (18, 14), "note": (14, 8), "pill": (16, 7)}.get(self.shape, (11, 7))
+        extra = {"cylinder": (12, 15), "double": (18, 14), "note": (22, 8), "pill": (16, 7)}.get(self.shape, (11, 7))
         return round(width + extra[0], 1), round(height + extra[1], 1)
 
     @property
