@@ -55,12 +55,15 @@ def says(error: type[Exception], *words: str) -> Iterator[None]:
 
 @contextmanager
 def collector_off() -> Iterator[None]:
-    """Reference counts alone free memory inside."""
+    """Reference counts alone free memory inside. Coverage does not look either: it would at millions of lines."""
     gc.collect()
     gc.disable()
+    tracer = sys.gettrace()
+    sys.settrace(None)
     try:
         yield
     finally:
+        sys.settrace(tracer)
         gc.enable()
 
 
@@ -77,7 +80,7 @@ def test_P1_a_graph_is_freed_by_reference_counts_alone(after_backward: bool) -> 
         before = sys.getallocatedblocks()
         y = np.tanh(x)
         first = weakref.ref(y.node)
-        z = chain(y, 50_000)
+        z = chain(y, 200_000)
         last = weakref.ref(z.node)
         held = sys.getallocatedblocks() - before
         if after_backward:
@@ -88,7 +91,7 @@ def test_P1_a_graph_is_freed_by_reference_counts_alone(after_backward: bool) -> 
         assert first() is None and last() is None
         left = sys.getallocatedblocks() - before
         assert gc.collect() == 0
-    assert held > 2 * 50_000
+    assert held > 2 * 200_000
     assert left < 10_000  # what Python keeps in its free lists
 
 
@@ -126,16 +129,18 @@ def test_P2_a_chain_of_a_million_operations() -> None:
 def test_P2_a_sum_of_ten_thousand_branches() -> None:
     x = leaf(2)
     total: Any = 0.0
-    for k in range(10_000):
-        total = total + x * float(k)
-    total.sum().backward()
+    with collector_off():
+        for k in range(10_000):
+            total = total + x * float(k)
+        total.sum().backward()
     assert_array_equal(x.grad, np.full(2, sum(range(10_000))))
 
 
 @pytest.mark.parametrize("join", [np.stack, np.concatenate])
 def test_P2_ten_thousand_branches_joined(join: Callable[..., Any]) -> None:
     x = leaf(1)
-    (join([x * 2.0 for _ in range(10_000)])).sum().backward()
+    with collector_off():
+        (join([x * 2.0 for _ in range(10_000)])).sum().backward()
     assert_array_equal(x.grad, [20_000.0])
 
 
