@@ -10,7 +10,7 @@ constant, comparison or argument, a call left out. It lives in a process forked 
 and meets the tests that run the changed code (which those are has been seen in a run without mutants), until one fails:
 its own samples of the table, one directional derivative first, then all that is said of samples; the tests of corner
 cases, the quickest first; one directional derivative of all other samples. A test that fails, or does not end, has
-caught it. Mutants that no test can notice stand in EQUIVALENT, each with its reason.
+caught it. Mutants that no test can notice stand in SAME, each with its reason.
 
 A file given with --resume keeps one line for each mutant. One that was caught is not tried again while its module is as
 it was; one that survived is, once a test has changed.
@@ -58,11 +58,75 @@ NEAREST = 8  # samples that are asked first, where a rule has not so many of its
 CORNERS = ["test_edges.py", "test_tape.py", "test_properties.py", "test_nn.py", "test_scan.py"]
 HERE = Path(__file__).parent / "minigrad"
 
-#: Mutants that compute the same: name → why.
-EQUIVALENT: dict[str, str] = {
-    **{f"elementwise.{f}[1]: a → y (part {k})": "where neither is NaN and b is not taken, the output is a"
-       for f in ("fmin", "fmax") for k in (7, 11, 12)},
+#: Changes that compute the same, by the reason why: the rule or function → the changes.
+SAME: dict[str, dict[str, list[str]]] = {
+    "y is a or b: comparing with the one is comparing with the other, or an earlier case decides": {
+        "elementwise.maximum[0]": ["a → y (part 5)", "b → y (part 8)"],
+        "elementwise.maximum[1]": ["b → y (part 5)", "a → y (part 7)"],
+        "elementwise.minimum[0]": ["a → y (part 5)", "b → y (part 8)"],
+        "elementwise.minimum[1]": ["b → y (part 5)", "a → y (part 7)"],
+        **{f"elementwise.{f}[0]": ["a → y (part 9)", "b → y (part 8)", "b → y (part 11)", "b → y (part 12)"]
+           for f in ("fmax", "fmin")},
+        **{f"elementwise.{f}[1]": ["b → y (part 9)", "a → y (part 7)", "a → y (part 11)", "a → y (part 12)"]
+           for f in ("fmax", "fmin")},
+        "elementwise.relu[0]": ["x → y (part 6)"]},
+    "y is x, or the bound on whose other side x is": {
+        "elementwise._clip[0]": ["high → y (part 11)"],
+        "elementwise._clip[1]": ["low → y (part 9)", "high → y (part 11)"],
+        "elementwise._clip[2]": ["high → y (part 9)", "high → y (part 11)"]},
+    "what stands in for a zero in a divisor, a logarithm or a power is multiplied by 0, or not chosen": {
+        "elementwise.hypot[0]": ["1.0 → 2.0 (part 7)", "y → a (part 10)"],
+        "elementwise.hypot[1]": ["1.0 → 2.0 (part 7)", "y → b (part 10)"],
+        "elementwise._power[1]": ["0.0 → 1.0 (part 10)"],
+        "elementwise.power_slope": ["1.0 → 2.0 (part 16)"],
+        "elementwise.safe_log": ["1.0 → 2.0 (part 8)"],
+        "elementwise._constant_power[0]": ["g → y (part 6)", "g → x (part 6)"]},
+    "the two have the same shape, dtype or number of axes, and no more of them is read": {
+        "reduction.cumprod_slope": ["x → g (part 29)", "x → y (part 29)", "x → g (part 61)", "x → y (part 61)"],
+        "reduction._cumprod[0]": ["y → g (part 3)", "y → x (part 3)"],
+        "shape._transpose[0]": ["x → g (part 8)"],
+        "linear_algebra._linear[0]": ["x → weight (part 3)", "x → bias (part 3)", "x → g (part 3)", "x → y (part 3)"],
+        "linear_algebra.matmul_left": ["a → g (part 32)", "a → b (part 32)"],
+        "linear_algebra.matmul_right": ["a → g (part 35)", "-1 → 1 (part 44)"]},
+    "another way to the same numbers, not as quick": {
+        "linear_algebra.matmul_left": ["a.ndim >= 2 → a.ndim > 2 (part 5)", "a.ndim >= 2 → a.ndim < 2 (part 5)",
+                                       "2 → 3 (part 18)"],
+        "linear_algebra.rows_of": ["a.ndim > 2 → a.ndim >= 2 (part 2)"],
+        "linear_algebra.settle_products": ["len(rows) → rows (part 19)"]},
+    "whoever takes the cotangent sums it, or spreads it, to the shape of the argument": {
+        "linear_algebra.matmul_right": [
+            "np.sum(np.expand_dims(g, -1) * a, axis=-2) → np.expand_dims(g, -1) * a (part 27)"],
+        "reduction._sum[0]": ["np.broadcast_to(spread(g, x.shape, axis), x.shape) → spread(g, x.shape, axis) (part 0)"],
+        "reduction._mean[0]": ["np.broadcast_to(spread(g / max(count(x.shape, axis), 1), x.shape, axis), x.shape) → "
+                               "spread(g / max(count(x.shape, axis), 1), x.shape, axis) (part 0)"],
+        "shape._broadcast_to[0]": ["x → g (part 4)", "unbroadcast(g, shape=x.shape) → g (part 0)"]},
+    "the order does not matter": {
+        "reduction._mean[0]": ["max(count(x.shape, axis), 1) → max(1, count(x.shape, axis)) (part 11)"],
+        "shape._swapaxes[0]": ["np.swapaxes(g, axis1, axis2) → np.swapaxes(g, axis2, axis1) (part 0)"],
+        "linear_algebra.transposed": ["np.swapaxes(a, -1, -2) → np.swapaxes(a, -2, -1) (part 4)"]},
+    "there are no entries": {
+        "reduction._mean[0]": ["max(count(x.shape, axis), 1) → count(x.shape, axis) (part 11)"],
+        "reduction.product_of_others": ["np.ones(x.shape, x.dtype) → np.zeros(x.shape, x.dtype) (part 18)"]},
+    "NumPy has refused such axes before, in the forward": {
+        "reduction.normalize_axis": [
+            "set(normal) → normal (part 34)",
+            "np.exceptions.AxisError(a, ndim) → np.exceptions.AxisError(ndim, a) (part 31)",
+            "np.exceptions.AxisError(a, ndim) → a (part 31)", "ndim → axis (part 48)", "axis → ndim (part 63)",
+            "ValueError(f'axis {axis} names an axis twice.') → f'axis {axis} names an axis twice.' (part 21)"]},
+    "a list or a number of NumPy is as good as a tuple or a number of Python": {
+        "reduction.normalize_axis": ["tuple(axis) → axis (part 15)", "int(a) → a (part 49)"],
+        "reduction.cumprod_slope": ["np.eye(n, dtype=bool) → np.eye(n) (part 18)"]},
+    "any number below 0 stands for the rest of a shape": {"reduction.product_of_others": ["1 → 2 (part 85)"]},
+    "it is squared, or multiplied by itself": {
+        "softmax.layer_norm_slope": ["x - np.mean(x, axis=axis, keepdims=True) → "
+                                     "np.mean(x, axis=axis, keepdims=True) - x (part 2)"]},
+    "the lengths are the same": {
+        "shape._pad[0]": ["zip(pad_width, x.shape, strict=True) → zip(pad_width, x.shape) (part 10)",
+                          "True → False (part 21)"]},
 }
+#: Mutants that no test can notice: name → why.
+EQUIVALENT = {f"{place}: {change}": why for why, places in SAME.items()
+              for place, found in places.items() for change in found}
 
 
 @dataclass(frozen=True)
