@@ -119,8 +119,50 @@ def graph_of(reading: Reading, gradients: Gradients | None = None) -> Graph:
         hidden = {node.number for node in reading.every} if reading.cuts else set()
         for item, key in reader.cuts:
             item.cut = of.get(key) or (item if key[0] in hidden else None)
+    tell_apart([item for item in reader.items if item.kind == "parameter"], reader.items)
     floats = {item.dtype for item in reader.items if item.dtype.startswith("float")}
     return Graph(reader.items, made, len(reading.every), len(floats) > 1)
+
+
+def tell_apart(parameters: list[Item], items: list[Item]) -> None:
+    """Put the module before the name of parameters that have the same one: `encoder.weight` and `decoder.weight`."""
+    same: dict[str, list[Item]] = {}
+    for p in parameters:
+        same.setdefault(p.name, []).append(p)
+    same = {name: group for name, group in same.items() if name and len(group) > 1}
+    if not same:
+        return
+    user: dict[Item, Scope | None] = {}
+    for item in items:
+        for source in item.inputs:
+            if source.kind == "parameter" and source.name in same:
+                user.setdefault(source, item.scope)
+    for name, group in same.items():
+        ways = [_modules(user.get(p)) for p in group]
+        shared = 0
+        while all(len(way) > shared for way in ways) and len({way[shared] for way in ways}) == 1:
+            shared += 1
+        for length in range(1, 1 + max(map(len, ways))):
+            named = [".".join([*way[shared : shared + length], name]) for way in ways]
+            if len(set(named)) == len(group):
+                for p, full in zip(group, named, strict=True):
+                    p.name = full
+                break
+
+
+def own_name(item: Item) -> str:
+    """What the user calls it, without its module."""
+    return str(getattr(item.leaf, "name", None) or "") if item.leaf is not None else item.name
+
+
+def _modules(scope: Scope | None) -> list[str]:
+    """The names of the modules around a value, from the outside in."""
+    names = []
+    while scope is not None:
+        if scope.label and scope.step is None:
+            names.append(scope.name)
+        scope = scope.parent
+    return names[::-1]
 
 
 class Reader:

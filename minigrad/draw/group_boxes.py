@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ..recording import Scope
-from .graph import Item
+from .graph import Item, own_name
 from .groups import Group
 from .labels import clean, number, shape_text, subscript, text_width
 from .model import SIZE, SMALL, Box
@@ -32,7 +32,8 @@ def group_box(found: Analysis, group: Group) -> Box:
         )
         return Box("named", lines, f"{run.title}: {run.length} steps")
     if isinstance(key, tuple) and key and key[0] == "parameters":
-        words = [f"{clean(i.name, 24) or 'parameter'} {shape_text(i.shape)}" for i in items]
+        # the arrow says whose they are
+        words = [f"{clean(own_name(i), 24) or 'parameter'} {shape_text(i.shape)}" for i in items]
         lines = tuple("  ".join(words[i : i + 2]) for i in range(0, min(len(words), 6), 2))
         if len(words) > 6:
             lines += (f"and {len(words) - 6} more",)

@@ -82,3 +82,12 @@ def test_golden(name: str, suffix: str) -> None:
         path.write_text(text, encoding="utf-8")
         pytest.fail(f"{path.name} was missing and has been written: look at it, then run again.")
     assert text == path.read_text(encoding="utf-8")
+
+
+def test_parameters_of_one_name_are_told_apart_by_their_modules() -> None:
+    x = mg.tensor(np.ones((1, 2, 3), np.float32), name="x")
+    encoder, head = rnn.RNN(3, 4, 2, rng=0, compiled=False), mg.nn.Linear(4, 3, rng=0)
+    outputs, _ = encoder(x)
+    text = mg.draw(head(outputs).sum()).text()
+    for name in ("linear.bias", "rnn.layer 0.bias", "rnn.layer 1.bias", "layer 0.weight_hh", "weight "):
+        assert f"parameter {name}" in text, name
