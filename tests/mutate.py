@@ -103,7 +103,9 @@ SAME: dict[str, dict[str, list[str]]] = {
     "the order does not matter": {
         "reduction._mean[0]": ["max(count(x.shape, axis), 1) → max(1, count(x.shape, axis)) (part 11)"],
         "shape._swapaxes[0]": ["np.swapaxes(g, axis1, axis2) → np.swapaxes(g, axis2, axis1) (part 0)"],
-        "linear_algebra.transposed": ["np.swapaxes(a, -1, -2) → np.swapaxes(a, -2, -1) (part 4)"]},
+        "linear_algebra.transposed": ["np.swapaxes(a, -1, -2) → np.swapaxes(a, -2, -1) (part 4)"],
+        "linear_algebra.in_memory_order": ["np.swapaxes(a, 0, 1) → np.swapaxes(a, 1, 0) (part 11)",
+                                           "np.swapaxes(g, 0, 1) → np.swapaxes(g, 1, 0) (part 12)"]},
     "there are no entries": {
         "reduction._mean[0]": ["max(count(x.shape, axis), 1) → count(x.shape, axis) (part 11)"],
         "reduction.product_of_others": ["np.ones(x.shape, x.dtype) → np.zeros(x.shape, x.dtype) (part 18)"]},
