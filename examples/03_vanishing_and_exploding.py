@@ -95,7 +95,7 @@ def main():
     for name, n in norms.items():
         print(f"  {name:20} ‖∂L/∂s_1‖ / ‖∂L/∂s_{T}‖ = {n[0] / n[-1]:.1e}")
 
-    steps, gain = (120, 1.8) if not a.full else (2000, 1.8)
+    steps, gain = (120, 2.5) if not a.full else (2000, 2.5)
     common.title(f"Learning with weights that explode: {steps} steps, with clipping at 1 and without")
     with np.errstate(all="ignore"):
         clipped, free = descend(1.0, steps, gain, a.seed), descend(np.inf, steps, gain, a.seed)
