@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,12 +16,17 @@ from minigrad.optim import ExponentialLR, Optimiser, PlateauLR, Schedule
 from . import dropout
 from .dropout import Scheme
 from .language_model import LanguageModel
-from .layers import GRU, LSTM, RNN, Recurrent
+from .layers import GRU, LSTM, RNN, Jordan, Recurrent
 from .settings import DECAYS, EPOCHS, CellName, Compiled, OptimiserName, SchemeName, Settings, SettingsError
 from .text import Batches, Corpus, Ids, Vocabulary, read_corpus, split
 from .train import CosineToTheEnd, Plan, Trainer
 
 CELLS: dict[CellName, type[Recurrent]] = {"rnn": RNN, "lstm": LSTM, "gru": GRU}
+#: What can be drawn besides, without having been trained.
+DRAWN: dict[str, Callable[..., Recurrent]] = {
+    "rnn": RNN, "lstm": LSTM, "gru": GRU, "jordan": Jordan, "peephole": partial(LSTM, peephole=True),
+    "coupled": partial(LSTM, coupled=True), "layer-norm": partial(LSTM, layer_norm=True),
+    "reset-before": partial(GRU, reset_after=False)}
 COMPILED: dict[Compiled, bool | str] = {"auto": "auto", "yes": True, "no": False}
 OPTIMISERS: dict[OptimiserName, type[Optimiser]] = {
     "sgd": mg.optim.SGD, "adagrad": mg.optim.Adagrad, "rmsprop": mg.optim.RMSprop, "adam": mg.optim.Adam,
@@ -62,6 +68,19 @@ def make_model(s: Settings, symbols: int) -> LanguageModel:
     if s.init is not None:
         model.initialise(s.init, s.forget_bias, rng)
     return model
+
+
+def make_drawn(s: Settings, cell: str, symbols: int, bidirectional: bool) -> LanguageModel | Recurrent:
+    """A new model for a picture; only its layers where they read both ways. Raises SettingsError for a dropout scheme
+    that the cell cannot have.
+    """
+    _check_memory(s, symbols)
+    try:
+        recurrent = DRAWN[cell](s.vectors or symbols, s.hidden, s.layers, bidirectional=bidirectional,
+                                dropout=make_scheme(s), rng=s.seed)
+    except ValueError as error:
+        raise SettingsError(f"--cell {cell} --scheme {s.scheme}: {error}") from None
+    return recurrent if bidirectional else LanguageModel(symbols, recurrent, s.vectors or None, rng=s.seed)
 
 
 def _check_memory(s: Settings, symbols: int) -> None:

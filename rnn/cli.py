@@ -28,9 +28,10 @@ from minigrad.checkpoint import CheckpointError
 from minigrad.draw.render import RenderError
 from minigrad.environment import blas_info, cpu_name, keep_memory, use_threads
 
-from .build import make_model, make_plan, make_trainer, parts, read
+from .build import make_drawn, make_model, make_plan, make_trainer, parts, read
 from .decode import chooser, generate
 from .language_model import LanguageModel, evaluate
+from .layers import Recurrent
 from .options import PROGRAM, parser
 from .progress import UNIT, Progress, leave, loss_text, say
 from .runs import Recorder, RunError, RunFolder, Saved, load_saved, new_folder, start_ids
@@ -79,8 +80,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _set_up(threads: int | None) -> None:
     """What suits a process that trains: memory that is kept, and products that do not wait for each other."""
     keep_memory()
-    if threads is not None or not any(name in os.environ for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS")):
-        use_threads(threads or 1)
+    if threads is not None:
+        if not use_threads(threads):
+            say("note: --threads is for OpenBLAS, and NumPy uses another BLAS here")
+    elif not any(name in os.environ for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS")):
+        use_threads(1)
 
 
 def _fail(arguments: Namespace, message: str, status: int) -> int:
@@ -245,18 +249,20 @@ def draw(arguments: Namespace) -> int:
     """A picture of the graph of the loss over a few steps."""
     a = arguments
     if a.folder is not None:
-        for name in ("cell", "hidden", "layers", "symbols", "scheme"):
-            if getattr(a, name) is not None:
+        for name in ("cell", "hidden", "layers", "symbols", "scheme", "bidirectional"):
+            if getattr(a, name):
                 raise SettingsError(f"--{name} is for a new model: leave it out, or RUN")
         saved = load_saved(a.folder, say)
-        settings, model = saved.settings, saved.model()
+        cell: str = saved.settings.cell
+        model: LanguageModel | Recurrent = saved.model()
     else:
-        settings = Settings(cell=a.cell or "lstm", hidden=a.hidden or 8, layers=a.layers or 1,
-                            embedding=4 if a.scheme else None, dropout=0.5 if a.scheme else 0.0,
-                            scheme=a.scheme or "non-recurrent")
-        model = make_model(settings, a.symbols or 5)
+        cell = a.cell or "lstm"
+        settings = Settings(hidden=a.hidden or 8, layers=a.layers or 1, embedding=4 if a.scheme else None,
+                            dropout=0.5 if a.scheme else 0.0, scheme=a.scheme or "non-recurrent")
+        model = make_drawn(settings, cell, a.symbols or 5, a.bidirectional)
     steps = "one step" if a.steps == 1 else f"{a.steps} steps"
-    title = f"{settings.cell.upper()} language model over {steps}"
+    what = "language model" if isinstance(model, LanguageModel) else "read both ways"
+    title = f"{cell.upper()} {what} over {steps}"
     loss = small_loss(model, a.steps)
     try:
         path = mg.draw(loss, a.view, gradients=True, theme=a.theme, title=title).save(Path(a.output))
@@ -266,11 +272,17 @@ def draw(arguments: Namespace) -> int:
     return 0
 
 
-def small_loss(model: LanguageModel, steps: int) -> mg.Tensor:
-    """The loss of a model over a few steps of a single sequence, for a picture."""
-    model.recurrent.compiled = False  # every step is to be seen
-    ids = np.arange(steps + 1)[None, :] % model.symbols
-    loss, _ = model.loss(ids[:, :-1], ids[:, 1:])
+def small_loss(model: LanguageModel | Recurrent, steps: int) -> mg.Tensor:
+    """For a picture: the loss of a model, or the mean square of layers' outputs, over a few steps of one sequence."""
+    if isinstance(model, LanguageModel):
+        model.recurrent.compiled = False  # every step is to be seen
+        ids = np.arange(steps + 1)[None, :] % model.symbols
+        loss, _ = model.loss(ids[:, :-1], ids[:, 1:])
+    else:
+        model.compiled = False
+        x = np.random.default_rng(0).normal(size=(1, steps, model.input_size)).astype(model.dtype)
+        outputs, _ = model(mg.tensor(x, name="x"))
+        loss = np.mean(np.square(outputs))
     loss.name = "loss"
     return loss
 

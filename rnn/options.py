@@ -8,7 +8,8 @@ from collections.abc import Callable
 from dataclasses import Field, fields
 from typing import Any, Literal, NoReturn, get_args, get_origin, get_type_hints
 
-from .settings import CellName, SchemeName, Settings, option
+from .build import DRAWN
+from .settings import SchemeName, Settings, option
 from .text import EMBEDDED
 
 PROGRAM = "python -m rnn"
@@ -149,7 +150,10 @@ def _draw(sub: argparse.ArgumentParser) -> None:
                      help=".svg, .dot, .txt; .png and .pdf with Graphviz installed (default: %(default)s)")
     sub.add_argument("--steps", type=_number(int, 1, 1000), default=3, metavar="N",
                      help="steps in time (default: %(default)s)")
-    sub.add_argument("--cell", choices=get_args(CellName), help="of a new model (default: lstm)")
+    sub.add_argument("--cell", choices=DRAWN, help="of a new model; peephole, coupled and layer-norm are LSTMs, "
+                                                   "reset-before is a GRU (default: lstm)")
+    sub.add_argument("--bidirectional", action="store_true",
+                     help="new layers that read both ways, without the rest of a model")
     sub.add_argument("--hidden", type=_number(int, 1), metavar="N", help="of a new model (default: 8)")
     sub.add_argument("--layers", type=_number(int, 1), metavar="N", help="of a new model (default: 1)")
     sub.add_argument("--symbols", type=_number(int, 2), metavar="N", help="of a new model (default: 5)")

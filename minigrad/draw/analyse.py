@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from ..probe import Gradients
-from ..recording import Scope
 from .attach import sort_into_columns, sum_chains
 from .compare import compare, fill_gap
 from .graph import Graph, fold
 from .loops import find_runs
 from .names import name_steps
 from .reading import Reading
-from .runs import Analysis, Run
+from .runs import Analysis
+from .scopes import nearest
 from .slices import kept_slices
 
 
@@ -28,22 +28,7 @@ def analyse(graph: Graph, reading: Reading | None = None, gradients: Gradients |
         name_steps(found)
         return found
     step_of = {scope: (run, e) for run in runs for e, scope in enumerate(run.scopes)}
-    cache: dict[Scope | None, tuple[Run, int] | None] = {None: None}
-
-    def where(scope: Scope | None) -> tuple[Run, int] | None:
-        way = []
-        while scope not in cache:
-            assert scope is not None
-            if scope in step_of:
-                cache[scope] = step_of[scope]
-                break
-            way.append(scope)
-            scope = scope.parent
-        found = cache[scope]
-        for s in way:
-            cache[s] = found
-        return found
-
+    where = nearest(step_of.get)
     place = {item: p for item in graph.items if item.kind == "op" and (p := where(item.scope)) is not None}
     kept = kept_slices(graph, place)
     graph = fold(graph, lambda item: item in kept)

@@ -2,30 +2,15 @@
 
 from __future__ import annotations
 
-from ..recording import Scope
 from .graph import Item
 from .labels import clean, subscript
 from .runs import Analysis
+from .scopes import nearest
 
 
 def name_steps(found: Analysis) -> None:
     """Names with the number of the step; initial states get ₀."""
-    cache: dict[Scope | None, int | None] = {None: None}
-
-    def step(scope: Scope | None) -> int | None:
-        way = []
-        while scope not in cache:
-            assert scope is not None
-            if scope.step is not None:
-                cache[scope] = scope.step
-                break
-            way.append(scope)
-            scope = scope.parent
-        value = cache[scope]
-        for s in way:
-            cache[s] = value
-        return value
-
+    step = nearest(lambda scope: scope.step)
     for item in found.graph.items:
         at = found.place.get(item)
         number = at[0].times[at[1]] if at is not None else step(item.scope)

@@ -2,8 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeVar
+
 from ..recording import Scope
 from .labels import clean
+
+T = TypeVar("T")
+
+
+def nearest(of: Callable[[Scope], T | None]) -> Callable[[Scope | None], T | None]:
+    """A function of a scope: what `of` says of the innermost scope around it that it says something of, else None.
+
+    What was found is remembered for all scopes on the way, so that many values in deep scopes cost little.
+    """
+    cache: dict[Scope | None, T | None] = {None: None}
+
+    def find(scope: Scope | None) -> T | None:
+        way = []
+        while scope not in cache:
+            assert scope is not None
+            way.append(scope)
+            here = of(scope)
+            if here is not None:
+                cache[scope] = here
+                break
+            scope = scope.parent
+        found = cache[scope]
+        for s in way:
+            cache[s] = found
+        return found
+
+    return find
 
 
 def scope_chain(scope: Scope | None, cache: dict[Scope | None, tuple[Scope, ...]]) -> tuple[Scope, ...]:

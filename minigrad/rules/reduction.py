@@ -55,7 +55,7 @@ def spread(g: Any, shape: tuple[int, ...], axis: Axis) -> Any:
 
 @primitive(lambda g, y, x, *, axis, keepdims: np.broadcast_to(spread(g, x.shape, axis), x.shape))
 def _sum(x: Array, *, axis: Axis, keepdims: bool) -> Any:
-    return x.sum(axis=axis, keepdims=keepdims)
+    return np.sum(x, axis=axis, keepdims=keepdims)
 
 
 @implements(np.sum)
@@ -67,7 +67,7 @@ def sum_(a: Any, axis: Axis = None, *, keepdims: bool = False) -> Any:
 @primitive(lambda g, y, x, *, axis, keepdims:
            np.broadcast_to(spread(g / max(count(x.shape, axis), 1), x.shape, axis), x.shape))
 def _mean(x: Array, *, axis: Axis, keepdims: bool) -> Any:
-    return x.mean(axis=axis, keepdims=keepdims)
+    return np.mean(x, axis=axis, keepdims=keepdims)
 
 
 @implements(np.mean)

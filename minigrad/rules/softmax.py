@@ -22,7 +22,9 @@ Reduction = Literal["mean", "sum", "none"]
 
 def finite_max(x: Array, axis: Axis) -> Array:
     """The maximum with keepdims, 0 where it is infinite: what to subtract before exp."""
-    x = x if x.dtype.kind == "f" else np.asarray(x, np.result_type(x, np.float16))  # integers have no -inf
+    x = np.asarray(x)
+    if x.dtype.kind != "f":
+        x = np.asarray(x, np.result_type(x, np.float16))  # integers have no -inf
     top = np.maximum.reduce(x, axis=axis, keepdims=True, initial=-math.inf)
     return np.where(np.isfinite(top), top, np.zeros((), x.dtype))
 

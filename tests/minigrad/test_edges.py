@@ -532,3 +532,7 @@ def test_layer_norm_has_mean_0_and_variance_1() -> None:
     assert_allclose(y.mean(-1), 0, atol=1e-12)
     assert_allclose(y.std(-1), 1, rtol=1e-6)
     assert_allclose(slopes(mg.layer_norm, np.random.default_rng(0).standard_normal((4, 5))), 0, atol=1e-12)
+
+
+def test_functions_of_plain_numbers() -> None:
+    assert mg.sum(3.0) == 3.0 and mg.mean(2.0) == 2.0 and mg.softmax(1.0, axis=None) == 1.0

@@ -307,6 +307,17 @@ def test_draw(run, tmp_path, capsys):
         assert "</svg>" in path.read_text(encoding="utf-8") and "drew" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("cell, letters", [("rnn", "h"), ("jordan", "hy"), ("peephole", "cfgio"), ("coupled", "cfgo"),
+                                           ("layer-norm", "cfgio"), ("gru", "nrz"), ("reset-before", "nrz")])
+def test_draw_any_cell_one_way_and_both(cell, letters, tmp_path):
+    for more in ([], ["--bidirectional", "--layers", "2"]):
+        path = tmp_path / "graph.txt"
+        assert main(["draw", "--cell", cell, "--steps", "2", *more, "-o", str(path)]) == 0
+        text = path.read_text(encoding="utf-8")
+        assert all(f"{letter}ₜ = " in text for letter in letters), text
+        assert ("backward" in text) is bool(more)
+
+
 # ----------------------------------------------------------------------------------------------------------
 # mistakes
 # ----------------------------------------------------------------------------------------------------------
@@ -318,6 +329,7 @@ def test_draw(run, tmp_path, capsys):
     (["train", "TEXT", "--lr", "nan"], ["--lr", "number"]),
     (["train", "TEXT", "--lr", "-1"], ["--lr is above 0"]),
     (["train", "TEXT", "--dropout", "1"], ["--dropout is at least 0 and below 1"]),
+    (["draw", "--cell", "rnn", "--scheme", "rnndrop"], ["--cell rnn --scheme rnndrop"]),
     (["train", "TEXT", "--cell", "elman"], ["--cell", "lstm"]),
     (["train", "TEXT", *SMALL, "--cell", "gru", "--dropout", "0.1", "--scheme", "rnndrop"], ["--scheme rnndrop"]),
     (["train", "TEXT", "--tied", "--embedding", "9"], ["--tied", "--embedding 256"]),
