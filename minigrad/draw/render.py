@@ -78,7 +78,7 @@ def render(source: str, kind: str, saved: Path) -> bytes:
     tried = "".join(f"\n  tried {f}" for f in failures)
     raise RenderError(
         f"A {kind.upper()} needs Graphviz, and none was found that works.{tried}\n"
-        f"  The picture was saved as DOT text in {saved}\n"
+        f"  The picture was saved as DOT text in {saved}.\n"
         "  Ways to get the file: save as .svg, which needs nothing (a browser prints it to PDF);\n"
         "  install Graphviz (apt install graphviz, brew install graphviz, winget install graphviz);\n"
         "  pip install 'minigrad-rnn[render]' (PNG only); or set MINIGRAD_DOT to a dot program."
