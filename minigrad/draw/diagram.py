@@ -32,6 +32,7 @@ from .runs import Analysis
 from .shorten import shorten
 from .statistics import GradientStatistics, annotate
 from .svg import svg
+from .twins import number_twins
 
 if TYPE_CHECKING:
     from ..compile.run import CompiledScan
@@ -190,6 +191,7 @@ def draw(
         raise ValueError("draw() needs at least one Tensor.")
     with _no_collection():
         everything, loops = expand(tape(wanted))
+        number_twins(everything)
         detailed = GradientStatistics() if statistics else None
         record = gradients if isinstance(gradients, Gradients) else None
         if gradients and record is None:

@@ -64,7 +64,7 @@ def gather(reading: Reading, gradients: Gradients | None = None, fold: bool = Tr
             if behind is not None:
                 of[node] = behind
                 continue
-        scope = places.of(node.scope)
+        scope = places.of(reading.scope(node.scope))
         key: Hashable = node if root else (scope, node.primitive)
         item = known.get(key)
         sources = []
@@ -99,13 +99,13 @@ def beginning(reading: Reading, most: int, gradients: Gradients | None = None) -
     """The first operations of a reading one by one, and its outputs: what is listed of a large graph."""
     reader = Reader(gradients)
     for node in reading.nodes[:most]:
-        reader.read(node, reading.inputs(node), reading.outputs(node))
+        reader.read(node, reading.inputs(node), reading.outputs(node), reading.scope(node.scope))
     items = list(reader.items)
     outputs = []
     for root in reading.roots:
         node = root.node if type(root) is Output else root
         if type(node) is Node and node not in reader.made and (node, getattr(root, "slot", 0)) not in reader.made:
-            reader.read(node, (), reading.outputs(node))
+            reader.read(node, (), reading.outputs(node), reading.scope(node.scope))
         outputs.append(reader.item(root))
     return Graph(items, outputs, len(reading.every), unlisted=len(reading.nodes) - min(most, len(reading.nodes)))
 

@@ -108,7 +108,7 @@ def graph_of(reading: Reading, gradients: Gradients | None = None) -> Graph:
     reader = Reader(gradients)
     inputs, outputs = reading.other_inputs, reading.used
     for node in reading.nodes:
-        reader.read(node, inputs.get(node, node.inputs), outputs.get(node))
+        reader.read(node, inputs.get(node, node.inputs), outputs.get(node), reading.scope(node.scope))
     made = []
     for root in reading.roots:
         item = reader.item(root)
@@ -231,7 +231,7 @@ class Reader:
         items.append(item)
         return item
 
-    def read(self, node: Node, sources: Sequence[Any], slots: dict[int, Output] | None) -> None:
+    def read(self, node: Node, sources: Sequence[Any], slots: dict[int, Output] | None, scope: Scope | None) -> None:
         """Make the item of a node, one for each output that is used."""
         made, items = self.made, self.items
         inputs: list[Item] = []
@@ -260,13 +260,13 @@ class Reader:
         foldable = is_foldable(node)
         symbol = self._symbol(op, metadata, texts)
         number = node.number
-        gradient = self.backward.get(node.scope)
+        gradient = self.backward.get(scope)
         if gradient is None:
-            gradient = self.backward[node.scope] = gradient_scope(node.scope) is not None
+            gradient = self.backward[scope] = gradient_scope(scope) is not None
         if node.primitive.outputs:
             for slot, output in sorted((slots or {}).items()):
                 made[node, slot] = item = Item(
-                    len(items), "op", op, symbol, output.name or "", output.shape, _dtype(output.dtype), node.scope,
+                    len(items), "op", op, symbol, output.name or "", output.shape, _dtype(output.dtype), scope,
                     list(inputs), number, slot, foldable and not output.name, self.norms.get((number, slot)),
                     metadata=metadata, gradient=gradient,
                 )  # fmt: skip
@@ -276,7 +276,7 @@ class Reader:
             return
         name = node.name or ""
         made[node] = item = Item(
-            len(items), "op", op, symbol, name, node.shape, _dtype(node.dtype), node.scope, inputs, number, 0,
+            len(items), "op", op, symbol, name, node.shape, _dtype(node.dtype), scope, inputs, number, 0,
             foldable and not name, self.norms.get((number, 0)), metadata=metadata, value=node.output, gradient=gradient,
         )  # fmt: skip
         items.append(item)

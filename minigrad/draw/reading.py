@@ -52,6 +52,7 @@ class Reading:
         cuts: what was left out of loops, by the scopes of the last step before the gap.
         other_inputs: inputs of nodes where they are not those on the tape.
         used: of nodes with several outputs, those that are used, by slot.
+        scopes: what stands for scopes that are shown under another name.
     """
 
     nodes: Sequence[Node]
@@ -60,10 +61,26 @@ class Reading:
     cuts: dict[Scope, Cut] = field(default_factory=dict)
     other_inputs: dict[Node, tuple[Any, ...]] = field(default_factory=dict)
     used: dict[Node, dict[int, Output]] = field(default_factory=dict)
+    scopes: dict[Scope, Scope] = field(default_factory=dict)
 
     def inputs(self, node: Node) -> tuple[Any, ...]:
         """The inputs of a node."""
         return self.other_inputs.get(node, node.inputs)
+
+    def scope(self, scope: Scope | None) -> Scope | None:
+        """A scope as it is shown: another one, if it or one around it has another name."""
+        scopes = self.scopes
+        if not scopes or scope is None:
+            return scope
+        way = []
+        outer: Scope | None = scope
+        while outer is not None and outer not in scopes:
+            way.append(outer)
+            outer = outer.parent
+        found = scopes[outer] if outer is not None else None
+        for s in reversed(way):
+            found = scopes[s] = s if found is s.parent else Scope(s.name, found, s.label, s.step)
+        return found
 
     def outputs(self, node: Node) -> dict[int, Output]:
         """Of a node with several outputs, those that are used, by slot."""

@@ -51,6 +51,9 @@ def scope_chain(scope: Scope | None, cache: dict[Scope | None, tuple[Scope, ...]
 
 def scope_title(scope: Scope) -> str:
     """What a cluster is called: the module's class and its name."""
+    name, label = scope.name, scope.label
+    if label and name.lower().startswith(f"{label.lower()} "):
+        return clean(label + name[len(label) :])
     if scope.label and scope.step is None and scope.label.lower() != scope.name.lower():
         return clean(f"{scope.label} · {scope.name}")
     return clean(scope.label or scope.name)

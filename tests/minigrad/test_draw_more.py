@@ -141,7 +141,7 @@ def test_what_is_too_large_is_gathered_by_module(view: str | None, monkeypatch: 
     drawing = mg.draw(loss, view, gradients=True)
     found = {box.lines for box in drawing.picture.boxes}
     assert drawing.view == "modules" and not drawing.picture.strips
-    assert {("Block · block 0", "2001 ops, 667 calls"), ("middle", "2 ops · (2,)"), ("loss = sum", "()")} <= found
+    assert {("Block 0", "2001 ops, 667 calls"), ("middle", "2 ops · (2,)"), ("loss = sum", "()")} <= found
     assert ("parameter", "x") in {(box.kind, box.lines[0].split()[0]) for box in drawing.picture.boxes}
     assert (view == "modules") == (not drawing.notes)
     lines = drawing.text().splitlines()
@@ -497,3 +497,41 @@ def test_graphviz_finds_the_same_nodes_whatever_their_names(tmp_path: Path) -> N
     done = subprocess.run(command, input=diagram.dot.encode(), capture_output=True, timeout=60, check=True)
     found = re.findall(r"^node (n\d+) ", done.stdout.decode(), re.MULTILINE)
     assert sorted(found) == sorted(f"n{i}" for i in range(len(diagram.picture.boxes)))
+
+
+# -- modules that nobody named
+
+
+def two_cells(steps: int) -> mg.Tensor:
+    import rnn
+
+    rng = np.random.default_rng(0)
+    lower, upper = rnn.LSTMCell(4, 5, rng=0), rnn.LSTMCell(5, 5, rng=1)
+    below, above = lower.initial_state(2), upper.initial_state(2)
+    losses = []
+    for _ in range(steps):
+        h, below = lower(mg.tensor(rng.normal(size=(2, 4)).astype(np.float32), name="x"), below)
+        h, above = upper(h, above)
+        losses.append((h * h).sum())
+    return sum(losses[1:], losses[0])
+
+
+@pytest.mark.parametrize("steps", [2, 3, 6, 60])
+def test_two_cells_of_one_class_are_two_layers(steps: int) -> None:
+    diagram = mg.draw(two_cells(steps), gradients=True)
+    assert diagram.view == "unrolled" and not diagram.notes
+    rows = {c.full_title.split(" · ")[0]: c.top for c in diagram.picture.clusters}
+    assert set(rows) == {"LSTMCell 1", "LSTMCell 2"} and rows["LSTMCell 2"] < rows["LSTMCell 1"]
+    names = {b.lines[0].split(" (")[0] for b in diagram.picture.boxes if b.kind == "parameter"}
+    assert names == {f"lstmcell {k}.{part}" for k in (1, 2) for part in ("weight_ih", "weight_hh", "bias")}
+    assert diagram.text().count("for t = ") == 2
+
+
+def test_one_cell_called_again_is_one_and_twins_are_told_apart_in_every_view() -> None:
+    x = mg.tensor(np.ones((2, 3)), name="x")
+    first, second = mg.nn.Linear(3, 3, rng=0), mg.nn.Linear(3, 3, rng=1)
+    for outputs, titles in ((first(np.tanh(first(x))), {"Linear"}), (second(first(x)), {"Linear 1", "Linear 2"})):
+        modules = [b for b in mg.draw(outputs.sum(), "modules").picture.boxes if b.kind == "module"]
+        assert {b.lines[0] for b in modules} == titles
+        words = mg.draw(outputs.sum()).text()
+        assert ("linear 2.weight" in words) == ("Linear 2" in titles)
