@@ -93,6 +93,12 @@ class Operators:
     def __rfloordiv__(self, other: Any) -> Tensor:
         return _numpy(np.floor_divide)(other, self)
 
+    def __divmod__(self, other: Any) -> tuple[Tensor, Tensor]:
+        return self // other, self % other
+
+    def __rdivmod__(self, other: Any) -> tuple[Tensor, Tensor]:
+        return other // self, other % self
+
     def __neg__(self) -> Tensor:
         return _numpy(np.negative)(self)
 

@@ -8,6 +8,7 @@ and records a Node when some input requires a gradient. `np.tanh(t)` works becau
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from functools import partial
@@ -354,8 +355,9 @@ class Tensor(Operators, Variable):
     def _no_number(self, kind: str) -> None:
         self._reading(f"{kind}()")
         if self._requires_grad:
-            raise TypeError(f"{kind}(t) would cut the graph silently: this is {_me(self)}. For its value as a Python "
-                            "number write t.item().")
+            raise TypeError(f"{kind}(t) would cut the graph silently: this is {_me(self)}. "
+                            + ("For its value as a Python number write t.item()." if self.size == 1 else
+                               "For its values write t.data."))
 
     def __float__(self) -> float:
         self._no_number("float")
@@ -368,6 +370,14 @@ class Tensor(Operators, Variable):
     def __index__(self) -> int:
         self._no_number("index")
         return self._data.__index__()
+
+    def __trunc__(self) -> int:
+        self._no_number("trunc")
+        return int(self._data.item())
+
+    def __round__(self, digits: int | None = None) -> float | int:
+        self._no_number("round")
+        return round(self._data.item(), digits)  # type: ignore[no-any-return]
 
     def __bool__(self) -> bool:
         self._reading("bool()")
@@ -407,6 +417,16 @@ class Tensor(Operators, Variable):
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("Tensors are not pickled: loading a pickle runs code. Save arrays with mg.save(path, tree).")
+
+    def __format__(self, spec: str) -> str:
+        """As its number where there is a format, `f"{loss:.3f}"`; else as `str` shows it."""
+        if not spec:
+            return str(self)
+        self._reading("format()")
+        if self.size != 1:
+            raise TypeError(f"the format {spec!r} is for a single number, and this is {_me(self)}. Write "
+                            "np.array2string(t.data, precision=3), or format one entry.")
+        return format(self._data.item(), spec)
 
     def __repr__(self) -> str:
         body = np.array2string(self._data, separator=", ", prefix="tensor(", threshold=100)

@@ -218,6 +218,13 @@ constant(np.sign, np.floor, np.ceil, np.rint, np.trunc, np.round, np.floor_divid
          np.bitwise_xor, np.invert, np.isnan, np.isinf, np.isfinite,
          np.zeros_like, np.ones_like, np.array_equal, np.allclose)
 
+
+@implements(np.divmod)
+def divmod_(a: Any, b: Any) -> tuple[Any, Any]:
+    """np.divmod: the quotient, a constant, and the remainder."""
+    return np.floor_divide(a, b), remainder(a, b)
+
+
 # ---------------------------------------------------------------------------------------------------------------
 # What networks add
 # ---------------------------------------------------------------------------------------------------------------

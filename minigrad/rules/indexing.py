@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.lib.array_utils import normalize_axis_index
 from numpy.typing import NDArray
 
 from ..accumulate import Deferred
@@ -112,10 +113,11 @@ def take_along_axis(arr: Any, indices: Any, axis: int | None = -1) -> Any:
     """np.take_along_axis."""
     if axis is None:
         arr, axis = np.reshape(arr, -1), 0
+    axis = normalize_axis_index(axis, arr.ndim)
     indices = np.asarray(getattr(indices, "_data", indices))
-    shape = [n if i == axis % arr.ndim else m for i, (n, m) in enumerate(zip(indices.shape, arr.shape, strict=True))]
+    shape = [n if i == axis else m for i, (n, m) in enumerate(zip(indices.shape, arr.shape, strict=True))]
     grid: list[Any] = list(np.ix_(*(np.arange(n) for n in shape)))
-    grid[axis % arr.ndim] = indices
+    grid[axis] = indices
     return getitem(arr, tuple(grid))
 
 

@@ -145,6 +145,7 @@ for _a, _b in PAIRS:
 
 for _f in (np.remainder, np.fmod):  # b goes several times into a, of either sign
     add(_f.__name__, _f, np.array([7.3, -7.3, 5.1, -5.1]), np.array([2.0, 2.5, -1.5, -2.3]), case="several times")
+add("divmod", lambda a, b: np.divmod(a, b)[1], apart(3, 4), positive(4) + 3.0)
 
 add("clip", lambda x: np.clip(x, -0.35, 0.55), apart(3, 4))
 add("clip", lambda x: np.clip(x, None, 0.55), apart(3, 4), case="above")

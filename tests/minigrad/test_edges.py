@@ -372,6 +372,15 @@ def test_axes_that_do_not_exist_raise(axis: Any) -> None:
             f(x, axis=axis)
 
 
+def test_axes_along_which_nothing_can_be_taken() -> None:
+    x = mg.tensor(np.ones((2, 3)), requires_grad=True)
+    for axis in (2, -3, 5):
+        with pytest.raises(np.exceptions.AxisError, match=f"axis {axis} is out of bounds"):
+            np.take_along_axis(x, np.zeros((2, 3), int), axis)
+    with pytest.raises(np.exceptions.AxisError, match="dimension 0"):
+        np.sort(x[0, 0])
+
+
 def test_shapes_that_do_not_fit_raise_numpys_error() -> None:
     x = mg.tensor(np.ones((2, 3)), requires_grad=True)
     for act in (lambda: x + np.ones(2), lambda: x @ x, lambda: np.reshape(x, (4, 2)),

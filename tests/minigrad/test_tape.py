@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import gc
+import math
 import pickle
 import sys
 import threading
@@ -585,7 +586,12 @@ MESSAGES: dict[str, tuple[Callable[[mg.Tensor], Any], tuple[str, ...]]] = {
     "setitem": (lambda t: t.__setitem__(0, 1.0), ("np.where", "t.assign(array)")),
     "float": (lambda t: float(t[0]), ("float(t)", "t.item()", "getitem")),
     "int": (lambda t: int(t[0]), ("int(t)", "t.item()")),
+    "float of several": (float, ("float(t)", "'w'", "(3,)", "t.data")),
     "index": (lambda t: [1, 2, 3][t[0]], ("t.item()",)),
+    "round": (lambda t: round(t[0], 1), ("round(t)", "t.item()", "getitem")),
+    "trunc": (lambda t: math.trunc(t[0]), ("trunc(t)", "t.item()")),
+    "floor": (lambda t: math.floor(t[0]), ("t.item()",)),
+    "format of several": (lambda t: f"{t:.2f}", ("'.2f'", "'w'", "(3,)", "np.array2string(t.data")),
     "asarray": (np.asarray, ("'w'", "t.data", "mg.stack")),
     "array of tensors": (lambda t: np.array([t, t]), ("t.data", "mg.stack")),
     "into an array": (lambda t: np.zeros(3).__setitem__(slice(None), t), ("t.data",)),
@@ -681,8 +687,28 @@ def test_constants_may_become_arrays_and_numbers() -> None:
     assert_array_equal(np.asarray(t), [1.5, 2.0])
     assert np.asarray(t, np.float32).dtype == np.float32
     assert (float(t[0]), int(t[1]), bool(t[0]), t[0].item()) == (1.5, 2, True, 1.5)
+    assert (round(t[0]), round(t[0], 1), math.trunc(t[0]), math.floor(t[0]), math.ceil(t[0])) == (2, 1.5, 1, 1, 2)
     assert 2.0 in t and 3.0 not in t and len(t) == 2
     assert [10, 20, 30][mg.tensor(2)] == 30
+
+
+def test_numbers_in_texts_are_read_from_any_tensor() -> None:
+    """`f"{loss:.3f}"` shows a number and changes nothing, as printing does."""
+    loss = (leaf(3, name="w") * 0.5).sum()
+    assert f"{loss:.2f} {loss:>8.1e} {mg.tensor([7]):03d}" == "3.00  3.0e+00 007"
+    assert f"{loss}" == str(loss) == "tensor(3., made by sum)"
+    loss.backward()
+
+
+def test_divmod() -> None:
+    x = leaf(3)
+    for quotient, rest in (divmod(x, 2.0), np.divmod(x, 2.0)):
+        assert_array_equal(quotient.data, [0, 1, 1])
+        assert_array_equal(rest.data, [1, 0, 1])
+        assert rest.requires_grad and not quotient.requires_grad
+    quotient, rest = divmod(5.0, x)
+    assert_array_equal(mg.grad(rest.sum(), x)[0].data, [-5, -2, -1])
+    assert_array_equal(quotient.data, [5, 2, 1])
 
 
 # ------------------------------------------------------------------------------------------------------------
