@@ -558,5 +558,10 @@ add("cross_entropy_slope", lambda x, s: softmax_rules._cross_entropy_slope(x, s,
 add("cross_entropy_slope", lambda x, s: softmax_rules._cross_entropy_slope(x, s, targets=integers(4, 2, 3)),
     normal(2, 3, 4), normal(2, 3),
     reference=lambda x, s: s[..., None] * (slow_softmax(x) - np.eye(4)[integers(4, 2, 3)]))
+add("cross_entropy_slope", lambda x, s: softmax_rules._cross_entropy_slope(
+        x, s, targets=integers(4, 3),
+        losses=mg.cross_entropy(np.asarray(getattr(x, "data", x)), integers(4, 3), "none")),
+    normal(3, 4), positive(3), case="known losses",
+    reference=lambda x, s: s[:, None] * (slow_softmax(x) - np.eye(4)[integers(4, 3)]))
 add("minus_one_hot", lambda p: softmax_rules._minus_one_hot(p, targets=integers(4, 3)), normal(3, 4),
     reference=lambda p: p - np.eye(4)[integers(4, 3)])

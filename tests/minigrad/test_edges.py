@@ -486,6 +486,20 @@ def test_add_at_is_numpys(index: Any) -> None:
 # ------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("weight", [1.0, -2.0, 0.0, 1e-30])
+@pytest.mark.parametrize("offset", [0.0, 12.0, -300.0, 1e4])
+def test_the_slope_of_cross_entropy_is_exact_wherever_the_logits_lie(offset: float, weight: float) -> None:
+    rng = np.random.default_rng(0)
+    logits = (3 * rng.standard_normal((6, 50)) + offset).astype(np.float32)
+    targets = rng.integers(0, 50, 6)
+    x = mg.tensor(logits, requires_grad=True)
+    mg.cross_entropy(x, targets, "none").backward(np.full(6, weight, np.float32))
+    exact = np.exp(logits - logits.max(-1, keepdims=True).astype(np.float64))
+    exact /= exact.sum(-1, keepdims=True)
+    exact[np.arange(6), targets] -= 1.0
+    assert_allclose(x.grad, weight * exact, rtol=4e-6, atol=2e-7 * abs(weight))
+
+
 @pytest.mark.parametrize("order", [(0, 1, 2), (0, 2, 1), (2, 1, 0), (1, 0, 2)])
 def test_cross_entropy_of_logits_in_any_layout(order: tuple[int, ...]) -> None:
     rng = np.random.default_rng(0)
