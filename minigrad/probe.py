@@ -72,10 +72,10 @@ class Gradients:
         else:
             self.norms[node.number, 0] = _norm(g)
         if primitive.name == "scan":
-            from .compile.inside import gradient_norms, is_compiled_scan  # not needed by those who never compile
+            from .compile.inside import gradients_inside, is_compiled_scan  # not needed by those who never compile
 
             if is_compiled_scan(node):
-                self.inside[node.number] = gradient_norms(node, arguments, g)
+                self.inside[node.number] = gradients_inside(node, arguments, g, _norm)
 
 
 class record_gradients:

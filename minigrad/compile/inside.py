@@ -1,13 +1,14 @@
-"""Gradients inside a compiled loop, for those who look on: its steps are run again one by one, and walked back.
+"""Values and gradients inside a compiled loop, for those who look on: its steps are run again one by one.
 
-The compiled form computes what the loop's inputs receive and nothing that could be watched on the way. Whoever records
-gradients (`mg.record_gradients`, `mg.draw(loss, gradients=True)`) pays for the loop once more, as plain operations.
+The compiled form computes what the loop returns, and what its inputs receive, and nothing that could be watched on the
+way. Whoever records gradients (`mg.record_gradients`, `mg.draw(loss, gradients=True)`) or asks for statistics
+(`mg.draw(loss, statistics=True)`) pays for the loop once more, as plain operations.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from .run import Call
 
 Key = tuple[str, int, int, int]
+T = TypeVar("T")
 
 
 def is_compiled_scan(node: Node) -> bool:
@@ -28,13 +30,50 @@ def is_compiled_scan(node: Node) -> bool:
     return node.primitive.name == "scan" and "call" in node.metadata
 
 
-def gradient_norms(node: Node, arguments: Sequence[Any], cotangents: Sequence[Any]) -> dict[Key, float]:
-    """Norms of the gradients of every value inside a compiled scan.
+def values_inside(node: Node, see: Callable[[Key, Any], None]) -> None:
+    """Compute every value inside a compiled scan again, and show each.
+
+    Args:
+        node: of the scan. If a backward freed it, nothing is shown.
+        see: called with the key of a value, as in `gradients_inside`, and the array.
+    """
+    if node.arguments is None:
+        return
+    call: Call = node.metadata["call"]
+    a, b, _ = call.counts
+    program = call.scan.traced
+    values = [np.asarray(getattr(v, "_data", v)) for v in node.arguments]
+    state, xs = values[:a], values[a : a + b]
+    for j, x in enumerate(xs):
+        for t in range(call.length):
+            see(("input", j, 0, t), x[t])
+    columns: list[list[Any]] = [[] for _ in program.ys]
+    order = range(call.length)
+    for t in reversed(order) if call.scan.reverse else order:
+        known: dict[Any, Any] = dict(zip(program.closures, values[a + b :], strict=True))
+        known.update(zip(program.state, state, strict=True))
+        known.update((value, x[t]) for value, x in zip(program.xs, xs, strict=True))
+        replay(program.forward, known, apply)
+        for k, i in enumerate(program.forward):
+            for slot, value in enumerate(i.results):
+                see(("step", t, k, slot), np.asarray(known[value]))
+        state = [known[v] for v in program.new_state]
+        for column, value in zip(columns, program.ys, strict=True):
+            column.append(known[value])
+    for j, column in enumerate(columns):
+        see(("output", j, 0, 0), np.stack(column))
+
+
+def gradients_inside(
+    node: Node, arguments: Sequence[Any], cotangents: Sequence[Any], measure: Callable[[Any], T]
+) -> dict[Key, T]:
+    """What there is to say of the gradients of every value inside a compiled scan.
 
     Args:
         node: of the scan.
         arguments: its arguments, as tensors, arrays or numbers.
         cotangents: the gradients that reach its outputs.
+        measure: what to keep of each.
 
     Returns:
         By ("step", t, number of the instruction, slot), ("input", number of the sequence, 0, t), or
@@ -43,7 +82,7 @@ def gradient_norms(node: Node, arguments: Sequence[Any], cotangents: Sequence[An
     call: Call = node.metadata["call"]
     a, b, _ = call.counts
     program = call.scan.traced
-    found: dict[Key, float] = {}
+    found: dict[Key, T] = {}
     state_of_thread = LOCAL.state
     watchers, state_of_thread.watchers = state_of_thread.watchers, ()
     try:
@@ -74,13 +113,13 @@ def gradient_norms(node: Node, arguments: Sequence[Any], cotangents: Sequence[An
                     column.append(known[value])
             outputs = [*state, *(np.stack(c[::-1] if call.scan.reverse else c) for c in columns)]
         for j, part in enumerate(cotangents[a:]):
-            found["output", j, 0, 0] = _norm(part)
+            found["output", j, 0, 0] = measure(part)
 
         def watch(phase: str, primitive: Primitive, inner: Node | None, values: Sequence[Any], h: Any) -> None:
             known = made.get(inner.number) if inner is not None and phase == "backward" else None
             if known is not None:
                 for slot, part in enumerate(h if primitive.outputs else [h]):
-                    found[(*known, slot)] = _norm(part)
+                    found[(*known, slot)] = measure(part)
 
         state_of_thread.watchers = (watch,)
         pairs = [(o, g) for o, g in zip(outputs, cotangents, strict=True) if isinstance(o, Tensor) and o.requires_grad]
@@ -89,7 +128,3 @@ def gradient_norms(node: Node, arguments: Sequence[Any], cotangents: Sequence[An
     finally:
         state_of_thread.watchers = watchers
     return found
-
-
-def _norm(g: Any) -> float:
-    return float(np.linalg.norm(getattr(g, "_data", g)))

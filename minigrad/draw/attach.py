@@ -136,8 +136,8 @@ def _masks(found: Analysis) -> None:
     """What stands where other steps have a mask is one, also where nothing else of its step tells."""
     for run in found.runs:
         for body in run.bodies:
-            for item, like in zip(body, run.bodies[run.pattern], strict=True):
-                if item is None or like is None or item is like:
+            for item, like in zip(body, run.usual, strict=True):
+                if item is None or item is like:
                     continue
                 for source, usual in zip(item.inputs, like.inputs, strict=False):
                     plain = source.kind in ("input", "constant") and not source.name
@@ -150,12 +150,12 @@ def _stand_ins(found: Analysis) -> None:
     for run in found.runs:
         for e, body in enumerate(run.bodies):
             for p, item in enumerate(body):
-                like = run.bodies[run.pattern][p]
-                if item is None or like is None:
+                like = run.usual[p]
+                if item is None:
                     continue
                 for source, usual in zip(item.inputs, like.inputs, strict=False):
                     q = found.position.get(usual)
-                    if q is None or found.place[usual] != (run, run.pattern) or body[q] is not None:
+                    if q is None or found.place[usual] != found.place[like] or body[q] is not None:
                         continue
                     if source.kind in ("input", "constant") and source not in found.place:
                         source.kind = "constant"
@@ -166,8 +166,7 @@ def _stand_ins(found: Analysis) -> None:
 
 def _from_the_start(run: Run, q: int) -> str:
     """What position `q` of the first step is, in terms of the initial states: `h₀ × mask`."""
-    item = run.bodies[run.pattern][q]
-    assert item is not None
+    item = run.usual[q]
     carried = {use: state.name for state in run.states for use in state.uses}
     words = [
         f"{clean(carried[q, k], 20)}₀" if carried.get((q, k)) else "mask" if source.kind == "mask" else "…"

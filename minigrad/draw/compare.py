@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from ..probe import Gradients
-from ..recording import Scope
 from .graph import Item
 from .labels import clean
+from .pattern import find_pattern
 from .reading import Reading
 from .runs import Analysis, Run, State
 from .scopes import scope_title
@@ -22,27 +20,9 @@ def compare(run: Run, found: Analysis) -> str:
             steps[e].append(item)
     for body in steps:
         body.sort(key=lambda item: item.index)
-    longest = max(len(body) for body in steps)
-    run.pattern = next((e for e in range(1, len(steps)) if len(steps[e]) == longest), 0)
-    pattern = [_likeness(item, run.scopes[run.pattern]) for item in steps[run.pattern]]
-    found.position.update((item, p) for p, item in enumerate(steps[run.pattern]))
-    for e, body in enumerate(steps):
-        matched: list[Item | None] = []
-        k = 0
-        for p, like in enumerate(pattern):
-            if (
-                k < len(body)
-                and _likeness(body[k], run.scopes[e]) == like
-                and _fits(body[k], steps[run.pattern][p], e, run, found)
-            ):
-                found.position[body[k]] = p
-                matched.append(body[k])
-                k += 1
-            else:
-                matched.append(None)
-        if k < len(body):
-            return f"step {run.times[e]} differs from step {run.times[run.pattern]}"
-        run.bodies.append(matched)
+    reason = find_pattern(run, found, steps)
+    if reason:
+        return reason
     states: dict[int, State] = {}
     for e in range(1, len(steps)):
         for item in steps[e]:
@@ -83,16 +63,6 @@ def fill_gap(run: Run, reading: Reading, gradients: Gradients | None) -> None:
                 state.missing[k] = gradients.norms.get((node.number, item.slot))
 
 
-def _fits(item: Item, usual: Item, e: int, run: Run, found: Analysis) -> bool:
-    """Whether what an item takes from its own step is what the pattern's takes; a constant may stand in for it."""
-    for source, expected in zip(item.inputs, usual.inputs, strict=True):
-        if found.place.get(source) == (run, e):
-            in_pattern = found.place.get(expected) == (run, run.pattern)
-            if not in_pattern or found.position.get(source) != found.position[expected]:
-                return False
-    return True
-
-
 def _state_name(item: Item, found: Analysis, run: Run) -> str:
     """What a carried value is called; an unnamed one, as a mask leaves it, like the named value it is
     made from."""
@@ -104,15 +74,6 @@ def _state_name(item: Item, found: Analysis, run: Run) -> str:
                 return candidate.name
         level = [s for i in level for s in i.inputs if found.place.get(s) == (run, e)]
     return ""
-
-
-def _likeness(item: Item, step: Scope) -> tuple[Any, ...]:
-    path = []
-    scope = item.scope
-    while scope is not None and scope is not step:
-        path.append(scope.name)
-        scope = scope.parent
-    return (item.op, item.name, len(item.shape), len(item.inputs), *path)
 
 
 def run_title(run: Run) -> str:

@@ -17,7 +17,7 @@ from ..tensor import Tensor, grad, tape, tensor
 from .analyse import analyse
 from .choose import choose, describe
 from .dot import dot
-from .expand import expand, with_inside
+from .expand import expand, inside, with_inside
 from .finish import finish
 from .gather import beginning, gather
 from .graph import graph_of
@@ -30,7 +30,7 @@ from .reading import Reading
 from .render import render
 from .runs import Analysis
 from .shorten import shorten
-from .statistics import GradientStatistics, annotate
+from .statistics import GradientStatistics, annotate, values_of_steps
 from .svg import svg
 from .twins import number_twins
 
@@ -197,6 +197,8 @@ def draw(
         if gradients and record is None:
             record = gradients_of(wanted, detailed)
         record = with_inside(loops, record) if record is not None else None
+        if detailed is not None:
+            detailed.texts.update(inside(loops, detailed.inside))
 
         # the coarse views count everything; the others need only the ends of a long loop
         coarse = view not in (None, "unrolled", "rolled")
@@ -208,8 +210,10 @@ def draw(
             if not fold:
                 for item in graph.items:
                     item.foldable = False
+            for item, t in zip(graph.outputs, wanted, strict=True):
+                item.value = t._data
             found = analyse(graph, reading, record)
-            if statistics and not annotate(found.graph.items, detailed):
+            if statistics and not annotate(found.graph.items, values_of_steps(loops, reading), detailed):
                 notes.append(FREED)
             return found
 

@@ -1,14 +1,15 @@
 """Compiled loops drawn like any other: the one node of a compiled scan becomes the steps it stands for.
 
 The program of one step is put on paper once for each time step, as nodes without values, with the scopes that the
-eager loop would have had. Nothing is computed for that; norms of gradients inside are there if they were recorded.
+eager loop would have had. Nothing is computed for that; norms of gradients inside are there if they were recorded,
+statistics of values if they were asked for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..primitive import Primitive
 from ..recording import Scope
@@ -17,8 +18,11 @@ from ..tape import Node, Output, Tape, next_number
 from .reading import Reading, whole
 
 if TYPE_CHECKING:
+    from ..compile.inside import Key
     from ..compile.run import Call
     from ..probe import Gradients
+
+T = TypeVar("T")
 
 
 @dataclass(slots=True, eq=False)
@@ -37,6 +41,13 @@ class Steps:
     made: dict[tuple[int, int], Node] = field(default_factory=dict)
     slices: list[Node] = field(default_factory=list)
     stacks: list[Node] = field(default_factory=list)
+
+    def drawn(self, key: Key) -> int:
+        """The number of the node that stands for a value inside, by its key in `compile.inside`."""
+        kind, first, second, _ = key
+        if kind == "step":
+            return self.made[first, second].number
+        return (self.slices if kind == "input" else self.stacks)[first].number
 
 
 def expand(tape: Tape) -> tuple[Reading, dict[Node, Steps]]:
@@ -139,16 +150,15 @@ def _inner(path: str, known: dict[str, Scope]) -> Scope:
 
 def with_inside(steps: dict[Node, Steps], gradients: Gradients) -> Gradients:
     """Recorded gradients, with those inside compiled scans under the numbers of the nodes that are drawn for them."""
-    known = gradients.inside
-    inside = [(found, known[node.number]) for node, found in steps.items() if node.number in known]
-    if not inside:
+    if not any(node.number in gradients.inside for node in steps):
         return gradients
     result = gradients.copy()
-    for found, norms in inside:
-        for (kind, first, second, slot), norm in norms.items():
-            if kind == "step":
-                drawn = found.made[first, second]
-            else:
-                drawn = (found.slices if kind == "input" else found.stacks)[first]
-            result.norms[drawn.number, slot] = norm
+    result.norms.update(inside(steps, gradients.inside))
     return result
+
+
+def inside(steps: dict[Node, Steps], known: dict[int, dict[Key, T]]) -> Iterator[tuple[tuple[int, int], T]]:
+    """What is known of values inside compiled scans, under the numbers and slots of the nodes that are drawn."""
+    for node, found in steps.items():
+        for key, fact in known.get(node.number, {}).items():
+            yield (found.drawn(key), key[3]), fact

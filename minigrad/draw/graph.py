@@ -46,6 +46,7 @@ class Item:
         gradient: made by a backward that was recorded.
         extra: more lines for its box.
         gradient_range: from the least to the greatest entry of its gradient.
+        value_range: of itself, where the array is not at hand.
         count: how many values it stands for.
         cut: the value that it shows without its history, where detach() cut it off; itself, if that is not looked at.
     """
@@ -70,6 +71,7 @@ class Item:
     gradient: bool = False
     extra: tuple[str, ...] = ()
     gradient_range: str = ""
+    value_range: str = ""
     count: int = 1
     cut: Item | None = None
 

@@ -19,12 +19,8 @@ def group_box(found: Analysis, group: Group) -> Box:
     first = items[0]
     if group.run is not None:
         run = group.run
-        per = sum(item.kind == "op" for item in run.columns[run.pattern].values() if item in found.position)
-        shapes = [
-            f"{clean(state.name, 20)} {shape_text(item.shape)}"
-            for state in run.states
-            if (item := run.bodies[run.pattern][state.source]) is not None
-        ]
+        per = sum(item.kind == "op" for item in run.usual)
+        shapes = [f"{clean(state.name, 20)} {shape_text(run.usual[state.source].shape)}" for state in run.states]
         lines = (
             cell_title(run, run.pattern),
             f"{per} ops per step, {len(items) + per * run.gone} in all",

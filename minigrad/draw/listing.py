@@ -9,7 +9,7 @@ from itertools import count
 
 from .graph import Item
 from .labels import clean, norm, shape_text, subscript
-from .runs import Analysis, Run
+from .runs import Analysis, Key, Run
 
 MOST = 2000
 
@@ -106,7 +106,8 @@ class _Listing:
             if state is not None:
                 words.append(f"{clean(state.name, 50) or 'state'}ₜ₋₁")
             elif run is not None and home is not None and home[0] is run:
-                words.append(self.name(source, "ₜ"))
+                at = self.found.position.get(source)
+                words.append(self.name(source if at is None else run.usual[at], "ₜ"))
             else:
                 words.append(self.outside(source) if home is not None else self.name(source))
         symbol = item.op if item.symbol == item.op or item.op in ("getitem", "sigmoid", "standardize") else item.symbol
@@ -123,13 +124,17 @@ class _Listing:
     def _loop(self, run: Run) -> Iterator[str]:
         times = f"{run.times[0]} … {run.times[-1]}"
         carried = ", ".join(
-            f"{clean(s.name, 50) or 'state'} {shape_text(item.shape)}"
-            for s in run.states
-            if (item := run.bodies[run.pattern][s.source]) is not None
+            f"{clean(s.name, 50) or 'state'} {shape_text(run.usual[s.source].shape)}" for s in run.states
         )
         yield f"for t = {times}:  # {run.title}" + (f"; carried: {carried}" if carried else "")
-        column = run.columns[run.pattern]
-        for key, item in sorted(column.items(), key=lambda pair: pair[1].index):
+        # what the pattern lacks stands where other steps have it
+        column: dict[Key, Item] = run.columns[run.pattern] | {("at", p): item for p, item in enumerate(run.usual)}
+        order: dict[Key, tuple[int, int]] = {key: (item.index, 0) for key, item in column.items()}
+        last = 0
+        for p, item in enumerate(run.usual):
+            last = item.index if self.found.place[item][1] == run.pattern else last
+            order["at", p] = (last, p)
+        for key, item in sorted(column.items(), key=lambda pair: order[pair[0]]):
             grads = [c[key].grad for c in run.columns if key in c]
             known = [g for g in grads if g is not None]
             grad = ""

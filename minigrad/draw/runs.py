@@ -41,7 +41,8 @@ class Run:
         times: the number of each step, as the user counts.
         reverse: whether it goes back in time.
         bodies: the items of each step that belong to the pattern, by position; None where a step lacks one.
-        pattern: which step is the pattern.
+        pattern: which step is the pattern, or has most of it.
+        usual: an item for each position, of the pattern where it has one.
         states: what is carried.
         columns: for each step, everything drawn in its column: pattern positions and what hangs on them,
             by key.
@@ -55,6 +56,7 @@ class Run:
     reverse: bool = False
     bodies: list[list[Item | None]] = field(default_factory=list)
     pattern: int = 0
+    usual: list[Item] = field(default_factory=list)
     states: list[State] = field(default_factory=list)
     columns: list[dict[Key, Item]] = field(default_factory=list)
     gap: tuple[int, Sequence[int]] = (-1, ())

@@ -58,7 +58,7 @@ def tooltip(item: Item, name: str = "") -> str:
         f"{what} → {clean(name or item.name)}" if name or item.name else what,
         f"shape {item.shape}, {item.dtype}",
     ]
-    span = value_range(item.value)
+    span = value_range(item.value) or item.value_range
     if span:
         lines.append(f"values {span}")
     if item.cut is not None:

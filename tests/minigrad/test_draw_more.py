@@ -14,7 +14,7 @@ from draw_examples import EXAMPLES, attention, loop, perceptron, ragged, recurre
 
 import minigrad as mg
 from minigrad.draw import Diagram
-from minigrad.draw.labels import text_width
+from minigrad.draw.labels import number, text_width
 from minigrad.draw.model import SIZE, polyline
 from minigrad.draw.render import renderers
 
@@ -535,3 +535,81 @@ def test_one_cell_called_again_is_one_and_twins_are_told_apart_in_every_view() -
         assert {b.lines[0] for b in modules} == titles
         words = mg.draw(outputs.sum()).text()
         assert ("linear 2.weight" in words) == ("Linear 2" in titles)
+
+
+# -- statistics inside compiled loops
+
+
+@pytest.mark.parametrize(("steps", "options"), [(3, {}), (60, {"num_layers": 2, "bidirectional": True})])
+def test_statistics_reach_into_compiled_loops(steps: int, options: dict[str, int]) -> None:
+    import rnn
+
+    def drawn(compiled: bool | str) -> Diagram:
+        x = mg.tensor(np.random.default_rng(0).normal(size=(2, steps, 4)).astype(np.float32), name="x")
+        outputs, _ = rnn.GRU(4, 5, rng=0, compiled=compiled, **options)(x)
+        return mg.draw((outputs * outputs).mean(), gradients=True, statistics=True)
+
+    eager, compiled = drawn(False), drawn("numpy")
+    assert not compiled.notes and len(eager.picture.boxes) == len(compiled.picture.boxes)
+    for known, found in zip(eager.picture.boxes, compiled.picture.boxes, strict=True):
+        assert {line for line in known.lines if line[0] not in "mg"} <= set(found.lines)
+        for word in ("mean ", "grad "):
+            one, other = ([line for line in box.lines if line.startswith(word)] for box in (known, found))
+            assert len(one) <= len(other)
+            for a, b in zip(one, other, strict=False):
+                numbers = ([float(v.replace("−", "-")) for v in line[5:].split(" ± ")] for line in (a, b))
+                assert np.allclose(*numbers, rtol=0.05, atol=1e-6)
+        if found.kind == "named":
+            assert {line.split()[0] for line in found.lines[2:]} == {"mean", "grad"}
+            assert "values " in found.tooltip and "entries of the gradient" in found.tooltip
+
+
+def test_statistics_of_a_freed_compiled_loop_say_that_they_are_gone() -> None:
+    _, outputs = mg.scan(lambda h, x: (np.tanh(h + x),) * 2, mg.tensor(np.zeros(2), requires_grad=True),
+                         mg.tensor(np.ones((9, 2))), compiled="numpy")
+    loss = outputs.sum()
+    loss.backward()
+    assert "freed" in mg.draw(loss, statistics=True).notes[0]
+
+
+def test_a_loss_shows_its_value() -> None:
+    loss = perceptron()
+    box = next(b for b in mg.draw(loss, statistics=True).picture.boxes if b.kind == "output")
+    assert box.lines[2] == f"value {number(loss.item())}"
+    assert f"values {number(loss.item())}" in next(
+        b for b in mg.draw(loss).picture.boxes if b.kind == "output"
+    ).tooltip
+
+
+# -- steps of which none has everything
+
+
+@pytest.mark.parametrize("view", ["unrolled", "rolled"])
+def test_two_steps_of_zoneout_are_put_together(view: str) -> None:
+    import rnn
+
+    x = mg.tensor(np.random.default_rng(0).normal(size=(2, 2, 4)).astype(np.float32), name="x")
+    scheme = rnn.dropout.Zoneout(cell=0.5, hidden=0.1)
+    outputs, _ = rnn.LSTM(4, 5, dropout=scheme, rng=0, compiled=False)(x)
+    diagram = mg.draw(outputs.sum(), view)
+    assert diagram.view == view and not diagram.notes
+    lines = diagram.text().splitlines()
+    (head,) = (line for line in lines if line.startswith("for t = 1 … 2:"))
+    assert head.endswith("carried: h (2, 5), c (2, 5)")
+    for letter in "ifgoch":  # the second step makes no c, the first keeps nothing of h
+        assert sum(line.strip().startswith(f"{letter}ₜ = ") for line in lines) == 1
+    assert any("× hₜ₋₁" in line for line in lines)
+    if view == "unrolled":
+        states = {b.lines[0].split()[0] for b in diagram.picture.boxes if b.kind in ("state", "constant")}
+        assert {"h₁", "c₁", "h₀", "c₀"} <= states
+        named = {b.lines[0].split()[0] for b in diagram.picture.boxes if b.kind == "named"}
+        assert "c₁" in named and "c₂" not in named and {"h₁", "h₂"} <= named
+
+
+def test_steps_that_do_little_alike_are_not_put_together() -> None:
+    h = W = mg.tensor(np.eye(2), requires_grad=True, name="W")
+    for t in (1, 2):
+        with mg.scope(f"t = {t}", step=t):
+            h = np.tanh(np.exp(h @ W) * 2.0) if t == 1 else mg.sigmoid(np.sqrt(h * h) + W) @ W
+    diagram = mg.draw(h.sum(), "unrolled")
+    assert diagram.view == "ops" and "differs" in diagram.notes[0]

@@ -250,7 +250,7 @@ def _groups(
 ) -> list[tuple[Hashable, ...]]:
     step = run.scopes[run.pattern]
     cache: dict[Scope | None, tuple[Scope, ...]] = {None: ()}
-    outside = set(scope_chain(step, cache))
+    outside = {*scope_chain(step, cache), *run.scopes}
     groups: list[tuple[Hashable, ...]] = []
     for (_, item), inside in zip(items, in_cell, strict=True):
         chain = tuple(s for s in scope_chain(item.scope, cache) if s not in outside) if item.kind == "op" else ()
