@@ -17,12 +17,13 @@ from ..recording import watching
 from ..tape import GraphError, Node, Output, Variable
 from ..tensor import Tensor, grad, tape, tensor
 from .flow import connect, port, spread, straight
-from .graph import Graph, Item, fold, graph_of
+from .graph import Graph, Item, fold, graph_of, own_name
 from .labels import clean, norm, number, shape_text
 from .layered import arrange
-from .model import Box, Cluster, Edge, Picture, Point
+from .model import Box, Cluster, Edge, Picture, Point, rounded
 from .ops import BETWEEN, item_box
 from .reading import whole
+from .twins import number_twins
 
 MOST = 150
 FORMULA = 34
@@ -49,7 +50,9 @@ class _Record:
                 "the backward view computes the gradients again, and this graph was already freed. "
                 "Draw before loss.backward(), or write loss.backward(retain_graph=True)."
             )
-        self.graph: Graph = graph_of(whole(recorded))
+        reading = whole(recorded)
+        number_twins(reading)
+        self.graph: Graph = graph_of(reading)
         self.cotangent: dict[tuple[int, int], Tensor] = {}
         self.leaf: dict[int, Tensor] = {}
 
@@ -138,7 +141,7 @@ class _Formula:
             value = self.behind[value]
             self.used[value] = None
             if value.name:
-                return clean(value.name, 12), 4
+                return clean(own_name(value), 12), 4
             return ("y" if value in self.users else "x"), 4
         if isinstance(source, Output):
             text, _ = self._write(source.node.inputs[0])
@@ -311,6 +314,17 @@ def _halves(
 
 def _saved(picture: Picture, value: Box, gradient: Box, item: Item) -> None:
     dx = (gradient.left - value.right) * 0.4
+    if value.y == gradient.y and any(
+        box.y == value.y and value.right < box.x < gradient.left for box in picture.boxes
+    ):
+        # around what stands between them
+        n = sum(edge.style == "saved" for edge in picture.edges)
+        y = max(b.bottom for b in picture.boxes if b.y == value.y) + 5 + 3 * (n % 3)
+        x0, x1 = value.right + 8 + 3 * (n % 3), gradient.left - 10
+        way = [(value.right, value.y), (x0, value.y), (x0, y), (x1, y), (x1, gradient.y), (gradient.left, gradient.y)]
+        label = f"saved {clean(item.name or item.symbol)}"
+        picture.edges.append(Edge(value, gradient, rounded(way, 4.0), "saved", tooltip=label))
+        return
     path: list[Point] = [
         (value.right, value.y),
         (value.right + dx, value.y),

@@ -187,11 +187,19 @@ class Reader:
             return self.made[root]
         return self.made[root.node, root.slot] if type(root) is Output else self.leaf(root)
 
-    def leaf(self, variable: Variable) -> Item:
-        """The item of a parameter or of data."""
+    def leaf(self, variable: Variable, scope: Scope | None = None) -> Item:
+        """The item of a parameter or of data; of patches, the operation that cut them out, in the scope of its user."""
         found = self.made.get(id(variable))
         if found is not None:
             return found
+        cut = getattr(variable, "_cut", None)
+        if isinstance(cut, Variable):
+            image, data = self.leaf(cut), variable._data
+            item = Item(len(self.items), "op", "windows", "windows", "", data.shape, _dtype(data.dtype), scope, [image],
+                        leaf=variable, value=data)  # fmt: skip
+            self.items.append(item)
+            self.made[id(variable)] = item
+            return item
         name, grad = str(getattr(variable, "name", None) or ""), None
         if variable._requires_grad:
             kind = "parameter"
@@ -205,7 +213,6 @@ class Reader:
             item = self.data(variable._data, name)
         item.grad, item.leaf = grad, variable
         self.made[id(variable)] = item
-        cut = getattr(variable, "_cut", None)
         if cut is not None:
             self.cuts.append((item, cut))
         return item
@@ -248,7 +255,7 @@ class Reader:
                 if source.shape == () and not source._requires_grad and not getattr(source, "name", None):
                     texts.append((k, _number(float(source._data))))
                 else:
-                    inputs.append(self.leaf(source))
+                    inputs.append(self.leaf(source, scope))
             elif isinstance(source, np.ndarray) and source.ndim:
                 inputs.append(self.data(source, "mask" if source.dtype == bool else ""))
             else:

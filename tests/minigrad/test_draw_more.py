@@ -613,3 +613,33 @@ def test_steps_that_do_little_alike_are_not_put_together() -> None:
             h = np.tanh(np.exp(h @ W) * 2.0) if t == 1 else mg.sigmoid(np.sqrt(h * h) + W) @ W
     diagram = mg.draw(h.sum(), "unrolled")
     assert diagram.view == "ops" and "differs" in diagram.notes[0]
+
+
+# -- what goes into a convolution
+
+
+@pytest.mark.parametrize("view", ["ops", "modules", "backward"])
+def test_a_convolution_shows_the_image_it_is_given(view: str) -> None:
+    image = mg.tensor(np.random.default_rng(0).normal(size=(2, 1, 6, 6)).astype(np.float32), name="image")
+    first, second = mg.nn.Conv2d(1, 2, 3, rng=0), mg.nn.Conv2d(2, 1, 3, rng=1)
+    diagram = mg.draw(second(np.tanh(first(image))).sum(), view)
+    inputs = [b.lines for b in diagram.picture.boxes if b.kind == "input"]
+    assert inputs == [("image", "(2, 1, 6, 6)")]
+    assert "windows(image)" in diagram.text()
+    if view == "ops":
+        clusters = {c.title: {b.lines[0] for b in c.members} for c in diagram.picture.clusters}
+        assert {"windows", "matmul", "+"} <= clusters["Conv2d 1"] and {"windows", "matmul", "+"} <= clusters["Conv2d 2"]
+
+
+def test_arrows_from_saved_values_go_around_boxes() -> None:
+    x = mg.tensor(np.ones((2, 3)), name="x")
+    y = np.tanh(x @ mg.tensor(np.ones((3, 3)), requires_grad=True, name="V"))
+    W = mg.tensor(np.ones((3, 4)), requires_grad=True, name="W")
+    picture = mg.draw((y @ W).sum(), "backward").picture
+    saved = [e for e in picture.edges if e.style == "saved"]
+    assert saved
+    for edge in saved:
+        for x0, y0 in polyline(edge.path)[1:-1]:
+            for box in picture.boxes:
+                if box is not edge.source and box is not edge.target:
+                    assert not (box.left < x0 < box.right and box.top < y0 < box.bottom), (edge.tooltip, box.lines)
