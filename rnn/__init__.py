@@ -5,6 +5,13 @@
 >>> outputs, state = lstm(x)                        # x: (batch, time, features)
 """
 
+import signal as _signal
+import sys as _sys
+
+# `python -m rnn` is starting, until `__main__` takes over: Ctrl-C ends it without a traceback of half an import.
+if _sys.argv[:1] == ["-m"] and _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
+    _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
+
 from . import dropout, interop
 from .attention import Attention
 from .cells import Cell, GRUCell, GRUState, JordanCell, JordanState, LSTMCell, LSTMState, RNNCell, RNNState

@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable
+from fnmatch import fnmatch
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,6 +33,13 @@ COMPILED: dict[Compiled, bool | str] = {"auto": "auto", "yes": True, "no": False
 OPTIMISERS: dict[OptimiserName, type[Optimiser]] = {
     "sgd": mg.optim.SGD, "adagrad": mg.optim.Adagrad, "rmsprop": mg.optim.RMSprop, "adam": mg.optim.Adam,
     "adamw": mg.optim.AdamW}
+
+#: What a training writes to its folder.
+CONFIG, METRICS, SAMPLES, BEST, CHECKPOINTS = (
+    "config.json", "metrics.jsonl", "samples.txt", "best.npz", "checkpoint-*.npz")
+PICTURES = ("loss.png", "loss.svg")
+FILES = (CONFIG, METRICS, SAMPLES, BEST, *PICTURES)
+
 PURPOSES = ("initial values", "dropout", "sampling")
 
 
@@ -39,10 +48,16 @@ def generator(seed: int, purpose: str) -> np.random.Generator:
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(PURPOSES.index(purpose),)))
 
 
+def is_of_a_run(path: Path) -> bool:
+    """Whether a file was written by a training: such a one in the folder of the texts is not one of them."""
+    return (path.name in FILES or fnmatch(path.name, CHECKPOINTS)) and all(
+        (path.parent / name).is_file() for name in (CONFIG, METRICS))
+
+
 def read(s: Settings) -> tuple[Corpus, Vocabulary]:
     """The text and its vocabulary. Raises TextError."""
     corpus = read_corpus(s.source, level=s.level, pattern=s.pattern, encoding=s.encoding,
-                         normalize=s.normalize, limit=s.limit)
+                         normalize=s.normalize, limit=s.limit, skip=is_of_a_run)
     return corpus, Vocabulary.from_text(corpus.text, s.level, min_count=s.min_count, max_size=s.max_symbols)
 
 

@@ -69,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         leave(sys.stdout)
         return 0
     except OSError as error:
-        return _fail(arguments, f"{error.filename or 'a file'}: {error.strerror or error}", 2)
+        return _fail(arguments, f"{error.filename or 'standard output'}: {error.strerror or error}", 2)
     except MemoryError:
         what = "give a smaller --hidden, --batch or --time, or --limit the text"
         return _fail(arguments, f"there is not enough memory: {what}", 2)
@@ -105,13 +105,14 @@ def train(arguments: Namespace) -> int:
     if given.get("clip") and given.get("clip_value"):
         raise SettingsError("--clip and --clip-value exclude each other: give one")
     if resume is None:
-        settings, saved = _new_settings(given), None
+        settings, saved = Settings(**_found_again(given)), None
+        settings.check_effects()
         folder = RunFolder(new_folder(settings) if run is None else run)
     else:
         if run is not None or overwrite:
             raise SettingsError("--resume goes on in its own folder: leave out --run and --overwrite")
         folder = RunFolder(resume)
-        settings = folder.settings().changed(given)
+        settings = folder.settings().changed(_found_again(given))
         saved = load_saved(resume, say, best=False) if folder.checkpoints() else None
     _set_up(settings.threads)
 
@@ -135,9 +136,9 @@ def train(arguments: Namespace) -> int:
         if resume is None:
             folder.begin(settings, overwrite)
         else:
+            if saved is None:
+                folder.begin_again(len(trainer.batches))
             folder.write(settings)
-            if saved is None:  # it never got as far as a checkpoint
-                folder.cut({})
         unit = UNIT[vocabulary.level] + "s"
         progress.say(f"text   {corpus.name}: {len(ids):,} {unit}, {len(vocabulary):,} different; "
                      f"{len(learn):,} to learn from, {0 if hold is None else len(hold):,} for validation")
@@ -159,11 +160,10 @@ def train(arguments: Namespace) -> int:
     return 128 + signal.Signals[why]
 
 
-def _new_settings(given: dict[str, Any]) -> Settings:
-    source = given.get("source", Settings.source)
-    if source != "-" and source not in EMBEDDED:  # it is to be found again, from wherever the run goes on
-        given["source"] = os.path.abspath(source)
-    return Settings(**given)
+def _found_again(given: dict[str, Any]) -> dict[str, Any]:
+    """The settings with a source that is found again, from wherever the run goes on."""
+    source = given.get("source", "-")
+    return given if source == "-" or source in EMBEDDED else {**given, "source": os.path.abspath(source)}
 
 
 def _resume(recorder: Recorder, saved: Saved, trainer: Trainer, new_rate: bool) -> None:

@@ -30,7 +30,7 @@ import minigrad as mg
 from minigrad.checkpoint import CheckpointError, latest, save_rotating
 from minigrad.environment import blas_info
 
-from .build import generator, make_model
+from .build import BEST, CHECKPOINTS, CONFIG, FILES, METRICS, PICTURES, SAMPLES, generator, make_model, make_plan
 from .decode import chooser, generate
 from .language_model import LanguageModel
 from .plot import plot_loss
@@ -39,8 +39,6 @@ from .settings import Settings
 from .text import EOS, TextError, Vocabulary
 from .train import Observer, Step, Trainer
 
-CONFIG, METRICS, SAMPLES, BEST = "config.json", "metrics.jsonl", "samples.txt", "best.npz"
-PICTURES = ("loss.png", "loss.svg")
 SAMPLE = {"char": 300, "byte": 300, "word": 60}  # symbols in one of the texts that a model writes while it learns
 Say = Callable[[str], None]
 CONFIG_LIMIT, LINE_LIMIT = 2**20, 10_000  # bytes of settings, characters in a line of metrics
@@ -70,12 +68,11 @@ class RunFolder:
 
     def files(self) -> list[Path]:
         """What a run has left here."""
-        named = [self.path / name for name in (CONFIG, METRICS, SAMPLES, BEST, *PICTURES)]
-        return [p for p in named if p.exists()] + self.checkpoints()
+        return [p for name in FILES if (p := self.path / name).exists()] + self.checkpoints()
 
     def checkpoints(self) -> list[Path]:
         """The checkpoints that are kept, by number."""
-        return sorted(self.path.glob("checkpoint-*.npz"))
+        return sorted(self.path.glob(CHECKPOINTS))
 
     def begin(self, settings: Settings, overwrite: bool = False) -> None:
         """Make the folder, and write down the settings of a new run.
@@ -125,9 +122,13 @@ class RunFolder:
             raise RunError(f"cannot use {where}: {_reason(error)}") from None
 
     def append(self, name: str, text: str) -> None:
-        """Add to the end of a file."""
-        with open(self.path / name, "a", encoding="utf-8", errors="backslashreplace") as file:
-            file.write(text)
+        """Add to the end of a file. Raises RunError where that cannot be done."""
+        try:
+            with open(self.path / name, "a", encoding="utf-8", errors="backslashreplace") as file:
+                file.write(text)
+        except OSError as error:
+            raise RunError(f"cannot write to {self.path / name}: {error.strerror or error}; when that is mended, "
+                           f"go on: --resume {self.path}") from None
 
     def sizes(self) -> dict[str, int]:
         """How long the files are that grow."""
@@ -137,11 +138,29 @@ class RunFolder:
         }
 
     def cut(self, sizes: dict[str, int]) -> None:
-        """Cut the files that grow back to earlier sizes."""
+        """Cut the files that grow back to earlier sizes. Raises RunError where that cannot be done."""
         for name in (METRICS, SAMPLES):
             path = self.path / name
-            if path.exists() and path.stat().st_size > int(sizes.get(name, 0)):
-                os.truncate(path, int(sizes.get(name, 0)))
+            try:
+                if path.exists() and path.stat().st_size > sizes.get(name, 0):
+                    os.truncate(path, sizes.get(name, 0))
+            except OSError as error:
+                raise RunError(f"cannot write to {path}: {error.strerror or error}") from None
+
+    def begin_again(self, windows: int) -> None:
+        """Go on with a run that never got as far as a checkpoint: from its first step.
+
+        Args:
+            windows: how many an epoch has.
+
+        Raises:
+            RunError: it did get so far, and its checkpoints are gone.
+        """
+        last = max((record["step"] for record in self.records()), default=0)
+        if last > make_plan(self.settings(), windows).valid_every:
+            raise RunError(f"the checkpoints of {self.path} are gone, and its metrics are of {last:,} steps: put one "
+                           "back, or begin a new run in another folder (--run)")
+        self.cut({})
 
     def records(self) -> list[dict[str, Any]]:
         """The lines of the metrics; those that are damaged are left out."""
@@ -203,7 +222,9 @@ def write_file(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
+        if isinstance(error, OSError):
+            error.filename = str(path)
         with suppress(OSError):
             temporary.unlink()
         raise
@@ -366,11 +387,12 @@ class Recorder(Observer):
             trainer.load_state_dict(tree["trainer"])
             self.rng.bit_generator.state = tree["sampling"]
             self.seconds = float(tree["seconds"])
-            self.folder.cut(tree["sizes"])
+            sizes = {str(name): int(size) for name, size in tree["sizes"].items()}
         except TextError:
             raise
         except DAMAGE as error:
             raise RunError(f"cannot go on from {saved.path}: {_reason(error)}") from None
+        self.folder.cut(sizes)
         threads, before = blas_info()["threads"], tree.get("threads")
         if type(before) is not type(threads) or before != threads:
             self.progress.say(

@@ -117,6 +117,18 @@ class Settings:
         if self.schedule == "plateau" and not self.valid:
             raise SettingsError("--schedule plateau needs a text for validation: --valid 0.05")
 
+    def check_effects(self) -> None:
+        """Raise SettingsError for a setting without an effect: who gave it meant it to have one."""
+        kind = self.schedule or ("constant" if self.lr_decay is None else "exponential")
+        if self.scheme != "non-recurrent" and not self.dropout:
+            raise SettingsError(f"--scheme {self.scheme} drops nothing without a probability: --dropout 0.3")
+        if self.lr_decay is not None and kind in ("constant", "cosine"):
+            raise SettingsError(f"--lr-decay is for --schedule exponential or plateau, not {kind}")
+        if self.decay_from != 1 and kind != "exponential":
+            raise SettingsError(f"--decay-from is for --schedule exponential, not {kind}")
+        if self.forget_bias != 1 and self.cell != "lstm":
+            raise SettingsError(f"--forget-bias is for --cell lstm, not {self.cell}")
+
     @property
     def vectors(self) -> int:
         """The size of the embedding, 0 for one-hot inputs."""

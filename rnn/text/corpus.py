@@ -40,6 +40,7 @@ def read_corpus(
     encoding: str = "utf-8",
     normalize: NormalForm | None = None,
     limit: int | None = None,
+    skip: Callable[[Path], bool] | None = None,
 ) -> Corpus:
     """Read the text of a file, of a folder's files, of standard input, or of an embedded corpus.
 
@@ -51,6 +52,7 @@ def read_corpus(
     level      at "byte" a file is taken as it is; else a byte order mark is dropped, "\\r\\n" and "\\r"
                become "\\n", and the text has to be valid in `encoding`, without NUL characters.
     normalize  the Unicode normal form the text is brought to, or None to leave it.
+    skip       files of a folder to pass over, as if they were hidden.
     limit      how many characters (at level byte: bytes) are taken; the rest of a large file stays unread.
                Without a limit a text of more than `MAX_CHARACTERS` is refused.
 
@@ -64,7 +66,7 @@ def read_corpus(
         limit = checked_whole("limit", limit, 1)
     embedded = isinstance(source, str) and source in EMBEDDED
     most = limit or (SOURCE_CHARACTERS if embedded else MAX_CHARACTERS)
-    reader = _Reader(level, encoding, most)
+    reader = _Reader(level, encoding, most, skip)
 
     name = os.fspath(source)
     shown = printable(name)
@@ -98,12 +100,15 @@ class _Reader:
     It stops at the first chunk beyond `most` characters: who calls sees that there was more, and cuts.
     """
 
-    def __init__(self, level: Level, encoding: str, most: int) -> None:
+    def __init__(
+        self, level: Level, encoding: str, most: int, skip: Callable[[Path], bool] | None = None
+    ) -> None:
         self.raw = level == "byte"
         self.codec = _codec(encoding)
         if self.raw and self.codec != "utf-8":
             raise TextError(f"level byte reads bytes as they are: leave out the encoding {encoding!r}")
         self.most = most
+        self.skip = skip
         self.notes: list[str] = []
 
     def stream(self, stream: BinaryIO, name: str, already: int = 0) -> str:
@@ -159,6 +164,8 @@ class _Reader:
         except (OSError, ValueError, NotImplementedError) as error:
             raise TextError(f"cannot search {name} for {pattern!r} (--pattern): {_reason(error)}") from None
         paths = [p for p in paths if os.path.isfile(p) and not _is_hidden(p.relative_to(folder))]
+        if self.skip is not None:
+            paths = [p for p in paths if not self.skip(p)]
         if not paths:
             raise TextError(f"no file in {name} that is not hidden matches {pattern!r} (--pattern)")
         text = self.files(paths)

@@ -105,9 +105,10 @@ class Vocabulary:
             if max_size is not None:
                 kept = kept[: max(max_size - len(fixed), 0)]
             if not kept:
+                most = "" if max_size is None else f" and max_size {max_size:,}"
                 raise TextError(
-                    f"min_count {min_count:,} and max_size {max_size} leave no symbol of the text: "
-                    "lower the one or raise the other"
+                    f"min_count {min_count:,}{most} leave no symbol of the text, whose most frequent one is met "
+                    f"{counts.most_common(1)[0][1]:,} times"
                 )
         symbols = sorted(fixed + kept) if level == "char" else fixed + kept
         return cls(tuple(symbols), level, unk if unk in fixed else None)
@@ -234,7 +235,7 @@ def _describe(symbol: str, level: Level) -> str:
     if level == "byte":
         return f"the byte 0x{ord(symbol):02x}"
     if level == "word":
-        return printable(repr(symbol))
+        return printable(repr(symbol if len(symbol) <= 40 else symbol[:39] + "…"))
     shown = f"'\N{DOTTED CIRCLE}{symbol}'" if unicodedata.combining(symbol) else repr(symbol)
     name = f"U+{ord(symbol):04X} {unicodedata.name(symbol, '')}"
     return f"{shown} ({name.rstrip()})"

@@ -3,10 +3,13 @@
 import io
 import os
 import shutil
+import signal
+import subprocess
 import sys
 
 import pytest
 
+import rnn.__main__
 import rnn.runs
 import rnn.text.corpus
 from rnn.cli import main
@@ -39,6 +42,15 @@ def place(tmp_path_factory):
     for file in (here / "HOLLOW").glob("*.npz"):
         file.unlink()
     (here / "HOLLOW" / "checkpoint-00000002.npz").mkdir()
+    (here / "LONGWORD").write_text("a" * 10**5)
+    shutil.copytree(here / "RUN", here / "GONE")
+    for file in (here / "GONE").glob("*.npz"):
+        file.unlink()
+    (here / "GONE" / "metrics.jsonl").write_text("".join(f'{{"step": {step}}}\n' for step in range(1, 201)))
+    shutil.copytree(here / "RUN", here / "FULL")
+    (here / "FULL" / "metrics.jsonl").unlink()
+    (here / "FULL" / "metrics.jsonl").mkdir()
+    (here / "FULL" / "metrics.jsonl" / "much").write_text("x")
     return here
 
 
@@ -63,6 +75,13 @@ def place(tmp_path_factory):
     (["train", "TEXT", *SMALL, "--level", "byte", "--encoding", "latin-1"], "leave out the encoding"),
     (["train", "TEXT", *SMALL, "--level", "byte", "--max-symbols", "2"], "leave min_count and max_size out"),
     (["train", "TEXT", "TEXT"], "unrecognized"),
+    (["train", "TEXT", *SMALL, "--scheme", "zoneout"], "--dropout 0.3"),
+    (["train", "TEXT", *SMALL, "--lr-decay", "0.5", "--schedule", "cosine"], "not cosine"),
+    (["train", "TEXT", *SMALL, "--lr-decay", "0.5", "--schedule", "constant"], "not constant"),
+    (["train", "TEXT", *SMALL, "--decay-from", "3"], "not constant"),
+    (["train", "TEXT", *SMALL, "--forget-bias", "2", "--cell", "gru"], "--cell lstm"),
+    (["train", "TEXT", *SMALL, "--min-count", "99999"], "is met 80 times"),
+    (["train", "LONGWORD", *SMALL, "--level", "word"], "aaa…' over and over"),
     (["train", "--resume", ""], "'' is no name"),
     (["train", "--resume", "TEXT"], "Not a directory"),
     (["train", "--resume", "FOLDER"], "Is a directory"),
@@ -71,6 +90,8 @@ def place(tmp_path_factory):
     (["train", "--resume", "HOLLOW", "--steps", "9"], "no usable checkpoint"),
     (["train", "--resume", "RUN", "--steps", "9", "--clip", "1", "--clip-value", "1"], "exclude each other"),
     (["train", "--resume", "RUN", "--overwrite"], "leave out --run and --overwrite"),
+    (["train", "--resume", "GONE", "--steps", "9"], "the checkpoints of"),
+    (["train", "--resume", "FULL", "--steps", "9"], "FULL/metrics.jsonl: Is a directory"),
     (["sample", ""], "'' is no name"),
     (["sample", "RUN", "--length", MANY], "smaller number is needed"),
     (["sample", "RUN", "--prompt", "\ud800"], "U+D800"),
@@ -121,6 +142,79 @@ def test_numbers_that_are_odd_but_possible(place, capsys):
         assert main(["sample", str(place / "RUN"), "--length", "3", *more]) == 0
     assert main(["evaluate", str(place / "RUN"), "--batch", "1" + "0" * 17]) == 0
     assert "nan" not in capsys.readouterr().out
+
+
+def test_a_run_in_the_folder_of_its_texts_is_no_text(place, tmp_path, monkeypatch, capsys):
+    """A training writes samples.txt, and `*.txt` is what a folder is read for: what is resumed has the same text."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(place / "TEXT", "a.txt")
+    assert main(["train", ".", *SMALL, "--sample-every", "1"]) == 0
+    (run,) = (tmp_path / "runs").iterdir()
+    assert (run / "samples.txt").read_text()
+    assert main(["train", "--resume", str(run), "--steps", "4"]) == 0
+    assert main(["train", ".", *SMALL, "--sample-every", "1", "--run", "."]) == 0
+    assert main(["train", ".", "--resume", ".", "--steps", "4"]) == 0
+    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("text")]
+    assert len(set(said)) == 1 and len(said) == 4
+    shutil.copy("samples.txt", "b.txt")  # a file of its own is a text
+    assert main(["train", "--resume", ".", "--steps", "5"]) == 2
+
+
+def test_the_source_may_be_given_again(place, tmp_path, monkeypatch):
+    shutil.copytree(place / "RUN", tmp_path / "run")
+    monkeypatch.chdir(place)
+    assert main(["train", "TEXT", "--resume", str(tmp_path / "run"), "--steps", "3"]) == 0
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "samples.txt"])
+def test_a_disk_that_is_full_in_the_course_of_a_run(place, tmp_path, monkeypatch, capsys, name):
+    """The file and the line to write are named, and what was learned before is gone on with."""
+    run = str(tmp_path / "run")
+    assert main(["train", str(place / "TEXT"), *SMALL, "--run", run]) == 0
+    capsys.readouterr()
+    real = open
+
+    def full(path, mode="r", **more):
+        if os.path.basename(path) == name and mode == "a":
+            raise OSError(28, "No space left on device")
+        return real(path, mode, **more)
+
+    more = ["train", "--resume", run, "--steps", "4", "--sample-every", "1", "--valid-every", "1"]
+    with monkeypatch.context() as patch:
+        patch.setattr("builtins.open", full)
+        assert main(more) == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert f"{name}: No space left on device" in last and f"--resume {run}" in last
+    assert main(more) == 0
+
+
+def test_standard_output_that_is_full(place, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "stdout", Broken(OSError(28, "No space left on device")))
+    assert main(["evaluate", str(place / "RUN")]) == 2
+    assert capsys.readouterr().err == "python -m rnn evaluate: standard output: No space left on device\n"
+
+
+def test_an_interrupt_before_the_program_has_begun(tmp_path):
+    """Ctrl-C while modules are imported, which takes longest: no traceback, and the status that is usual for it."""
+    (tmp_path / "tqdm.py").write_text("import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(60)\n")
+    path = os.pathsep.join([str(tmp_path), os.path.dirname(os.path.dirname(rnn.__file__))])
+    done = subprocess.run([sys.executable, "-m", "rnn", "info"], env={**os.environ, "PYTHONPATH": path},
+                          capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")
+
+
+def test_the_program_takes_interrupts_over(monkeypatch, capsys):
+    def interrupted():
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(rnn.__main__, "main", interrupted)
+    before = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        assert rnn.__main__.run() == 130
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert capsys.readouterr().err == "python -m rnn: interrupted\n"
 
 
 class Broken(io.StringIO):

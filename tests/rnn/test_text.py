@@ -490,6 +490,7 @@ def test_folder(write, tmp_path):
     assert read_corpus(folder, pattern="a/*.txt").text == "first\n"
     assert read_corpus(folder, pattern="*", limit=8).text == "first\nse"
     assert read_corpus(folder, level="byte").text == "first\r\nsecond"
+    assert read_corpus(folder, skip=lambda path: "first" in path.read_text()).text == "second\n"
 
 
 def test_folder_of_bytes_joins_split_sequences(write, tmp_path):
