@@ -643,3 +643,32 @@ def test_arrows_from_saved_values_go_around_boxes() -> None:
             for box in picture.boxes:
                 if box is not edge.source and box is not edge.target:
                     assert not (box.left < x0 < box.right and box.top < y0 < box.bottom), (edge.tooltip, box.lines)
+
+
+# -- where a state that was cut off comes from
+
+
+def test_a_detached_start_has_an_arrow_from_what_it_was() -> None:
+    import rnn
+
+    x = mg.tensor(np.random.default_rng(0).normal(size=(2, 3, 4)).astype(np.float32), name="x")
+    lstm = rnn.LSTM(4, 5, rng=0, compiled=False)
+    first, state = lstm(x)
+    second, _ = lstm(x, rnn.detach(state))
+    picture = mg.draw(first.sum() + second.sum(), gradients=True).picture
+    cuts = [b for b in picture.boxes if b.kind == "detach"]
+    assert [b.lines[1] for b in cuts] == ["c₀ value only", "h₀ value only"]
+    for box, name in zip(cuts, ("c₃", "h₃"), strict=True):
+        (arrow,) = [e for e in picture.edges if e.target is box]
+        assert arrow.style == "dashed" and arrow.source.lines[0].startswith(name) and arrow.source.y > box.y
+
+
+def test_arrows_to_and_from_a_cut_in_the_middle_of_an_unrolled_picture_are_dashed() -> None:
+    W = mg.tensor(np.eye(2), requires_grad=True, name="W")
+    h, outputs = mg.scan(lambda h, x: (np.tanh(h @ W + x),) * 2, mg.tensor(np.zeros((1, 2)), name="h"),
+                         mg.tensor(np.ones((3, 1, 2)), name="x"))
+    mean = outputs.mean(axis=0)
+    picture = mg.draw((h - mean.detach() + mean).sum()).picture
+    (box,) = [b for b in picture.boxes if b.kind == "detach"]
+    (arrow,) = [e for e in picture.edges if e.target is box]
+    assert arrow.style == "dashed" and arrow.source.lines[0] == "mean"

@@ -54,6 +54,10 @@ def draw_unrolled(found: Analysis, title: str, most: int = 4) -> Picture:
     draw_around(sheet)
     strips(sheet)
     if sheet.taps:
-        left = min(min(b.left for b in picture.boxes), min(c.left for c in picture.clusters))
+        left = min(
+            *(b.left for b in picture.boxes),
+            *(c.left for c in picture.clusters),
+            *(x for e in picture.edges for x, _ in e.path),
+        )
         rails(picture, [(sheet.make(item), taps) for item, taps in sheet.taps.items()], left)
     return picture

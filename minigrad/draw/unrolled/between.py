@@ -48,7 +48,7 @@ def into_single(sheet: Sheet, shelf: Shelf) -> None:
         box = sheet.make(item)
         here = sheet.shelf_of[item]
         arriving: list[tuple[Box, list[Point], Item]] = []
-        for source in item.inputs:
+        for source in sheet.sources(item):
             if source in sheet.shelf_of:
                 arriving += [(b, points, source) for b, points in ways_up(sheet, source)]
         tapped = [s for s in dict.fromkeys(item.inputs) if s in sheet.shared]
@@ -56,6 +56,7 @@ def into_single(sheet: Sheet, shelf: Shelf) -> None:
         places = spread(len(arriving) + len(tapped), box) if arriving or tapped else []
         for place, (source_box, points, source) in zip(places, arriving, strict=False):
             there = sheet.shelf_of[source]
+            style = "dashed" if source is sheet.cut_from(item) else ""
             x = points[-1][0]
             if shelf.bar and here - there == 1 and abs(x - box.x) < box.w / 2 - 4:
                 path = connect(points[0], (x, box.bottom), points[1:], points[0][1], box.bottom)
@@ -68,9 +69,9 @@ def into_single(sheet: Sheet, shelf: Shelf) -> None:
                     points[0], end, points[1:], sheet.shelves[there].top, shelf.bottom
                 )
             else:
-                go_around(sheet, source, box, at=place)
+                go_around(sheet, source, box, at=place, style=style)
                 continue
-            sheet.picture.edges.append(Edge(source_box, box, path))
+            sheet.picture.edges.append(Edge(source_box, box, path, style))
         for k, source in enumerate(tapped):
             y = shelf.bottom + 7 + RAIL_STEP * shelf.rails.index(source)
             at = port(box, places[len(arriving) + k], top=False)
@@ -107,16 +108,35 @@ def _free(sheet: Sheet, there: int, here: int, x0: float, x1: float, behind: boo
     return True
 
 
-def go_around(sheet: Sheet, source: Item, target: Box, at: float = 0.0, row: Shelf | None = None) -> None:
+def go_around(
+    sheet: Sheet, source: Item, target: Box, at: float = 0.0, row: Shelf | None = None, style: str = ""
+) -> None:
     """Keep an arrow for later that has to go around what is between; `row` if it brings an initial
     state."""
     for box, points in ways_up(sheet, source)[:1]:
-        sheet.pending.append((box, target, points, at, row))
+        sheet.pending.append((box, target, points, at, row, style))
 
 
 def draw_around(sheet: Sheet) -> None:
-    """Arrows that go around the right side, each in a lane of its own."""
-    for n, (source, target, points, at, row) in enumerate(sheet.pending):
+    """Arrows that go around what is between: those into a row's left side at the left, others at the right.
+
+    Each has a lane of its own.
+    """
+    middle = (sheet.left + sheet.right) / 2
+    at_left = [p for p in sheet.pending if p[4] is not None and p[1].x <= middle]
+    at_left.sort(key=lambda p: -p[1].y)
+    for n, (source, target, points, _, _, style) in enumerate(at_left):
+        x, y = points[-1]
+        leave = y - 7 - 4 * (n % 3)
+        beside = [b.left for b in sheet.picture.boxes if target.y - 12 < b.bottom and b.top < leave]
+        lane = min([target.left, *beside]) - 8 - LANE * n
+        way = [*points, (x, leave), (lane, leave), (lane, target.y), (target.left, target.y)]
+        sheet.picture.edges.append(Edge(source, target, rounded(way), style))
+    n = 0
+    for pending in sheet.pending:
+        if pending in at_left:
+            continue
+        source, target, points, at, row, style = pending
         lane = sheet.right + sheet.gutter + 4 + LANE * n
         x, y = points[-1]
         leave = y - 7 - 4 * (n % 3)
@@ -132,17 +152,10 @@ def draw_around(sheet: Sheet) -> None:
             )
             end = port(target, at, top=False)
             way += [(lane, below), (end[0], below), end]
-        elif target.x > (sheet.left + sheet.right) / 2:
-            way += [(lane, target.y), (target.right, target.y)]
         else:
-            below = row.bottom + 8 + 4 * (n % 3)
-            way += [
-                (lane, below),
-                (target.left - 8, below),
-                (target.left - 8, target.y),
-                (target.left, target.y),
-            ]
-        sheet.picture.edges.append(Edge(source, target, rounded(way)))
+            way += [(lane, target.y), (target.right, target.y)]
+        sheet.picture.edges.append(Edge(source, target, rounded(way), style))
+        n += 1
 
 
 def into_row(sheet: Sheet, shelf: Shelf) -> None:

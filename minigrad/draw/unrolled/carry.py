@@ -123,8 +123,10 @@ def _start(sheet: Sheet, run: Run, state: State) -> Box:
         box = Box("detach", ("✂ detach", f"{name} value only"), tooltip(item, name))
     else:
         box = Box("constant", (f"{name} {shape_text(item.shape)}", "constant"), tooltip(item, name))
-    if item in sheet.shelf_of:
-        go_around(sheet, item, box, row=sheet.shelves[sheet.row_of[run]])
+    source = item if item in sheet.shelf_of else sheet.cut_from(item)
+    if source in sheet.shelf_of:
+        style = "" if source is item else "dashed"
+        go_around(sheet, source, box, row=sheet.shelves[sheet.row_of[run]], style=style)
     return box
 
 

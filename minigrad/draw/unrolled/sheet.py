@@ -62,7 +62,8 @@ class Sheet:
         box: the box of an item.
         taps: where the rails of shared things end.
         reference: for each state, the norm that its heat is relative to.
-        pending: arrows that have to go around: from, to, the way out, where to arrive, the row of an initial state.
+        pending: arrows that have to go around: from, to, the way out, where to arrive, the row of an initial state,
+            how they are drawn.
         ends: for each drawn column, where its edges begin and end.
         left, right, gutter: of the rows.
     """
@@ -81,10 +82,19 @@ class Sheet:
         self.box: dict[Item, Box] = {}
         self.taps: dict[Item, list[Tap]] = {}
         self.reference: dict[State, float] = {}
-        self.pending: list[tuple[Box, Box, list[Point], float, Shelf | None]] = []
+        self.pending: list[tuple[Box, Box, list[Point], float, Shelf | None, str]] = []
         self.ends: dict[Column, tuple[dict[int, Point], dict[int, Point]]] = {}
         self.left = self.right = 0.0
         self.gutter = 26.0
+
+    def cut_from(self, item: Item) -> Item | None:
+        """What an item shows the value of, where detach() cut it off and the picture has it."""
+        return item.cut if item.cut is not item and item.cut in self.uses else None
+
+    def sources(self, item: Item) -> list[Item]:
+        """Where arrows to an item come from."""
+        cut = self.cut_from(item)
+        return item.inputs if cut is None else [*item.inputs, cut]
 
     def make(self, item: Item, kind: str = "") -> Box:
         """The box of an item."""
@@ -104,12 +114,10 @@ class Sheet:
             self.box[item] = box
         return box
 
-
     def y(self, shelf: Shelf, layer: int) -> float:
         """The middle of a layer of a row."""
         assert shelf.stamp is not None
         return shelf.bottom - shelf.stamp.middle[layer]
-
 
     def bends(self, shelf: Shelf, column: Column, e: int) -> list[Point]:
         """Where edge `e` of a step passes the layers between its ends."""
@@ -123,7 +131,6 @@ class Sheet:
                 (column.left + x, y - stamp.half[layer] - 2),
             ]
         return points
-
 
     def title(self, run: Run, e: int) -> tuple[str, str]:
         """What a step is, and its time."""

@@ -57,19 +57,15 @@ def schedule(sheet: Sheet) -> list[Shelf]:
 
     for run in found.runs:
         inside = {item for column in run.columns for item in column.values()}
-        needed: set[Item] = set()
-        stack = [s for item in inside for s in item.inputs if s not in inside]
-        while stack:
-            item = stack.pop()
-            if item in needed:
-                continue
-            needed.add(item)
-            home = found.place.get(item)
-            if home is not None:
-                if home[0].index >= run.index:
-                    raise CannotUnroll(f"{home[0].title} and {run.title} need each other")
-                continue
-            stack += item.inputs
+        needed, other = _needed(sheet, run, [s for item in inside for s in item.inputs if s not in inside])
+        if other is not None:
+            raise CannotUnroll(f"{other.title} and {run.title} need each other")
+        for item in [i for i in needed if i.kind not in ("op", "slice")]:
+            # a state that was cut off stands above what it was, if it can
+            cut = sheet.cut_from(item)
+            if cut is not None and cut not in inside:
+                more, other = _needed(sheet, run, [cut])
+                needed |= more if other is None else {}
         emit([item for item in waiting if item in needed])
         sheet.row_of[run] = len(shelves)
         for item in inside:
@@ -91,6 +87,23 @@ def schedule(sheet: Sheet) -> list[Shelf]:
     return shelves
 
 
+def _needed(sheet: Sheet, run: Run, items: list[Item]) -> tuple[dict[Item, None], Run | None]:
+    """What has to be below a run for some items to be; and a run that cannot be, if one would have to."""
+    needed: dict[Item, None] = {}
+    stack = list(items)
+    while stack:
+        item = stack.pop()
+        if item in needed:
+            continue
+        needed[item] = None
+        home = sheet.found.place.get(item)
+        if home is None:
+            stack += item.inputs
+        elif home[0].index >= run.index:
+            return needed, home[0]
+    return needed, None
+
+
 def _columns_of(sheet: Sheet, items: list[Item]) -> set[tuple[Run, int]]:
     return {home for item in items if (home := sheet.found.place.get(item)) is not None}
 
@@ -108,7 +121,7 @@ def _segment(sheet: Sheet, items: list[Item], start: int) -> list[Shelf]:
         return []
     items.sort(key=lambda item: item.index)
     at = {item: i for i, item in enumerate(items)}
-    edges = [(at[s], i) for i, item in enumerate(items) for s in item.inputs if s in at]
+    edges = [(at[s], i) for i, item in enumerate(items) for s in sheet.sources(item) if s in at]
     layers = assign_layers(len(items), edges)
     rows: list[list[Item]] = []
     for layer in range(max(layers) + 1):

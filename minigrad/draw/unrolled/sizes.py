@@ -32,6 +32,7 @@ def _shown(sheet: Sheet, run: Run) -> list[Column]:
 def measure(sheet: Sheet) -> None:
     """A stamp for each row, and the x of its columns."""
     sheet.gutter = 26.0
+    cut = _cut_off(sheet)
     for run in sheet.found.runs:
         shelf = sheet.shelves[sheet.row_of[run]]
         shelf.columns = _shown(sheet, run)
@@ -49,7 +50,7 @@ def measure(sheet: Sheet) -> None:
             key
             for column in run.columns
             for key, item in column.items()
-            if any(_leaves(sheet, run, user) for user in sheet.uses[item])
+            if item in cut or any(_leaves(sheet, run, user) for user in sheet.uses[item])
         }
         pills: dict[Key, int] = {}
         for state in run.states:
@@ -89,6 +90,19 @@ def measure(sheet: Sheet) -> None:
     rows = [s for s in sheet.shelves if s.columns]
     sheet.left = min(s.columns[0].left for s in rows)
     sheet.right = max(s.columns[-1].left + s.columns[-1].width for s in rows)
+
+
+def _cut_off(sheet: Sheet) -> set[Item]:
+    """Values of which something outside of their row shows a detached one."""
+    found: set[Item] = set()
+    for item in sheet.graph.items:
+        source = sheet.cut_from(item) if item in sheet.starts or item in sheet.shelf_of else None
+        home = sheet.found.place.get(source) if source is not None else None
+        if source is not None and home is not None:
+            users = [sheet.found.place.get(user) for user in sheet.uses[item]]
+            if any(there is None or there[0] is not home[0] for there in users):
+                found.add(source)
+    return found
 
 
 def _leaves(sheet: Sheet, run: Run, user: Item) -> bool:
