@@ -65,12 +65,17 @@ def _style(key: str) -> str:
         f".{key} .k-{kind.replace(' ', '-')}{{fill:{fill};stroke:{stroke}}}"
         for kind, (fill, stroke) in DARK.fills.items()
     ]
-    for level in [f"heat{i:+d}" for i in range(-LEVELS, LEVELS + 1)]:
+    for level in ["heat-none", "heat-nan", *(f"heat{i:+d}" for i in range(-LEVELS, LEVELS + 1))]:
+        name, color = _class(level), heat_color(level, DARK)
         rules.append(
-            f".{key} .{level}{{stroke:{heat_color(level, DARK)}}}"
-            f".{key} .head.{level},.{key} .cell.{level}{{fill:{heat_color(level, DARK)}}}"
+            f".{key} .{name}{{stroke:{color}}}.{key} .head.{name},.{key} .cell.{name}{{fill:{color};stroke:none}}"
         )
     return "<style>@media (prefers-color-scheme:dark){" + "".join(rules) + "}</style>"
+
+
+def _class(level: str) -> str:
+    """The class of a heat level: a plus sign would mean something in a style sheet."""
+    return level.replace("+", "p")
 
 
 def _f(value: float) -> str:
@@ -107,7 +112,7 @@ def _box(box: Box, theme: Theme) -> str:
     width = 1.1
     names = f"k-{box.kind}"
     if box.heat:
-        stroke, width, names = heat_color(box.heat, theme), 2.6, f"{names} {box.heat}"
+        stroke, width, names = heat_color(box.heat, theme), 2.6, f"{names} {_class(box.heat)}"
     paint = f'class="{names}" fill="{fill}" stroke="{stroke}" stroke-width="{width}"'
     if box.kind in DASHES:
         paint += f' stroke-dasharray="{DASHES[box.kind]}"'
@@ -162,7 +167,7 @@ def _edge(edge: Edge, theme: Theme) -> str:
         color, dash = theme.fills["backward"][1], ' stroke-dasharray="4,2.5"'
     elif edge.style == "saved":
         dash = ' stroke-dasharray="1.2,2.6"'
-    names = " ".join(filter(None, ["line", edge.style, edge.heat]))
+    names = " ".join(filter(None, ["line", edge.style, _class(edge.heat)]))
     head = ""
     if edge.arrow:
         length = ARROW + (width - 0.9) * 1.4 if edge.style != "rail" else 4.5
@@ -238,7 +243,7 @@ def _strip(strip: Strip, theme: Theme) -> str:
     for i, (level, tip) in enumerate(zip(strip.levels, strip.tooltips, strict=True)):
         color = heat_color(level, theme)
         parts.append(
-            f'<rect class="cell {level}" x="{_f(strip.x + i * strip.cell)}" y="{_f(strip.y)}" '
+            f'<rect class="cell {_class(level)}" x="{_f(strip.x + i * strip.cell)}" y="{_f(strip.y)}" '
             f'width="{_f(max(strip.cell - 0.6, 0.4))}" height="12" fill="{color}">{_tip(tip)}</rect>'
         )
     parts.append(
@@ -261,7 +266,7 @@ def _legend(picture: Picture, theme: Theme) -> list[str]:
             parts.append(_label([entry.text], entry.x, entry.y, SMALL, theme, ' text-anchor="start"'))
         elif entry.kind == "heat":
             parts.append(
-                f'<rect class="cell {entry.text}" x="{_f(entry.x)}" y="{_f(entry.y - SWATCH / 2)}" '
+                f'<rect class="cell {_class(entry.text)}" x="{_f(entry.x)}" y="{_f(entry.y - SWATCH / 2)}" '
                 f'width="{_f(SWATCH - 1)}" height="{_f(SWATCH)}" fill="{heat_color(entry.text, theme)}"/>'
             )
         else:

@@ -672,3 +672,33 @@ def test_arrows_to_and_from_a_cut_in_the_middle_of_an_unrolled_picture_are_dashe
     (box,) = [b for b in picture.boxes if b.kind == "detach"]
     (arrow,) = [e for e in picture.edges if e.target is box]
     assert arrow.style == "dashed" and arrow.source.lines[0] == "mean"
+
+
+# -- light and dark in one file
+
+
+def test_every_colour_of_an_auto_picture_has_its_dark_rule() -> None:
+    import re
+
+    diagram = mg.draw(loop(50), gradients=True, theme="auto")
+    dark = mg.draw(loop(50), gradients=True, theme="dark")
+    style = next(e.text or "" for e in ElementTree.fromstring(diagram.svg).iter(f"{SVG}style"))
+    assert all(re.fullmatch(r"(\.[A-Za-z][\w-]*( \.[A-Za-z][\w-]*|\.[A-Za-z][\w-]*| text)*,?)+", part)
+               for part in re.findall(r"(?<=[{}])([^{}@]+)(?=\{)", style))
+    rules = [(selector.split()[-1].split("."), dict(p.split(":") for p in body.split(";")))
+             for part, body in re.findall(r"([^{}@]+)\{([^{}]*)\}", style.partition("{")[2])
+             for selector in part.split(",")]
+    for one, other in zip(*(ElementTree.fromstring(d.svg).iter() for d in (
+        mg.draw(loop(50), gradients=True, theme="light"), dark
+    )), strict=True):
+        classes = set((one.get("class") or "").split())
+        if one.get("fill") is None and one.get("stroke") is None:
+            continue
+        for attribute in ("fill", "stroke"):
+            if one.get(attribute) == other.get(attribute):
+                continue
+            tag = one.tag.removeprefix(SVG)
+            fitting = [(len(names), body[attribute]) for names, body in rules if attribute in body
+                       and names[0] in ("", tag) and set(filter(None, names[1:])) <= classes]
+            best = max(n for n, _ in fitting)
+            assert [value for n, value in fitting if n == best][-1] == other.get(attribute), (one.attrib, attribute)
