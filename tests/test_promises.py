@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import re
 import subprocess
@@ -68,6 +69,48 @@ def test_P1_training_does_not_grow() -> None:
 @pytest.mark.slow
 def test_P1_a_hundred_thousand_steps_do_not_grow() -> None:
     assert small_steps(100_000) < 100
+
+
+def trainer_steps(compiled: Any, count: int) -> tuple[int, int]:
+    """The same of a language model's trainer, with dropout, a carried state, clipping, Adam and validation; and how
+    many objects wait for the collector of cycles after some steps without it.
+    """
+    ids = np.random.default_rng(0).integers(0, 5, 60)
+    layer = rnn.LSTM(3, 4, dropout=0.3, rng=1, dropout_rng=3, compiled=compiled)
+    model = LanguageModel(5, layer, 3, rng=2)
+    one = Trainer(model, mg.optim.Adam(model.parameters(), lr=1e-3), Batches(ids, 2, 3), clip_norm=1.0, valid=ids[:20])
+
+    def steps(number: int) -> None:
+        for k in range(number):
+            one.step()
+            if k % 100 == 0:
+                one.validate()
+
+    steps(300)
+    gc.collect()  # empties Python's own free lists too
+    before = sys.getallocatedblocks()
+    gc.disable()
+    try:
+        steps(100)
+        cycles = gc.collect()
+    finally:
+        gc.enable()
+    steps(count)
+    gc.collect()
+    return sys.getallocatedblocks() - before, cycles
+
+
+@pytest.mark.parametrize("compiled", [False, "numpy"])
+def test_P1_training_a_language_model_does_not_grow(compiled: Any) -> None:
+    grown, cycles = trainer_steps(compiled, 400)
+    assert grown < 250 and cycles == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("compiled", [False, "auto"])
+def test_P1_a_hundred_thousand_steps_of_a_language_model_do_not_grow(compiled: Any) -> None:
+    grown, cycles = trainer_steps(compiled, 100_000)
+    assert grown < 1000 and cycles == 0
 
 
 # ------------------------------------------------------------------------------------------------------------

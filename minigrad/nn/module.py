@@ -83,20 +83,7 @@ class Module:
 
     def walk(self) -> Iterator[tuple[str, Parameter | Module | Generator]]:
         """Every parameter, module and generator below this one with its dotted name, each once, in order."""
-        seen: set[int] = {id(self)}
-
-        def below(module: Module, prefix: str) -> Iterator[tuple[str, Parameter | Module | Generator]]:
-            for attribute, value in vars(module).items():
-                if type(value) in _PLAIN:
-                    continue
-                for name, part in _within(prefix + attribute, value):
-                    if id(part) not in seen:
-                        seen.add(id(part))
-                        yield name, part
-                        if isinstance(part, Module):
-                            yield from below(part, name + ".")
-
-        return below(self, "")
+        return _below(self, "", {id(self)})
 
     def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
         """Pairs of a dotted name (`layers.0.weight`) and a parameter, in the order of definition.
@@ -221,6 +208,18 @@ class Module:
 
 # Attributes that have no parts: passed over at once, for a walk may be part of a training step.
 _PLAIN = frozenset({bool, int, float, str, type(None)})
+
+
+def _below(module: Module, prefix: str, seen: set[int]) -> Iterator[tuple[str, Parameter | Module | Generator]]:
+    for attribute, value in vars(module).items():
+        if type(value) in _PLAIN:
+            continue
+        for name, part in _within(prefix + attribute, value):
+            if id(part) not in seen:
+                seen.add(id(part))
+                yield name, part
+                if isinstance(part, Module):
+                    yield from _below(part, name + ".", seen)
 
 
 def _within(name: str, value: Any) -> Iterator[tuple[str, Parameter | Module | Generator]]:
