@@ -8,7 +8,6 @@ and records a Node when some input requires a gradient. `np.tanh(t)` works becau
 from __future__ import annotations
 
 import inspect
-import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from functools import partial
