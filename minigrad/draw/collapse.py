@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable
 
 from .flow import connect, port, spread, straight
@@ -10,7 +11,7 @@ from .group_boxes import group_box, loop_title, loop_words, room_of
 from .groups import Group, topological
 from .labels import clean
 from .layered import Layout, arrange
-from .model import Box, Cluster, Edge, Picture, Point
+from .model import Box, Cluster, Edge, Picture, Point, rounded
 from .palette import heat_level
 from .runs import Analysis, Run
 
@@ -55,19 +56,42 @@ def draw_groups(found: Analysis, title: str, keys: dict[Item, Hashable], horizon
     _arrows(picture, order, edges, layout, starts, [(across[i], along[i]) for i in range(len(order))])
     if horizontal:
         _turn(picture)
+    grown = [abs(math.log10(g)) for run in found.runs if (g := _growth(run)) and math.isfinite(g)]
+    picture.heat_span = 6.0 if max(grown, default=0.0) > 3 else 3.0
     for group in order:
         if group.run is not None:
             _loop(found, picture, group, size[group])
-    for a, b in back:
-        if a is not b and a.box is not None and b.box is not None:
-            ends = [
-                (a.box.right, a.box.y),
-                (max(a.box.right, b.box.right) + 22, (a.box.y + b.box.y) / 2),
-                (b.box.right, b.box.y),
-            ]
-            curve: list[Point] = [ends[0], (ends[1][0], ends[0][1]), (ends[1][0], ends[2][1]), ends[2]]
-            picture.edges.append(Edge(a.box, b.box, curve, "dashed", tooltip="back to an earlier call"))
+    _back(picture, [(a.box, b.box) for a, b in back if a is not b and a.box and b.box], horizontal)
     return picture
+
+
+def _back(picture: Picture, pairs: list[tuple[Box, Box]], horizontal: bool) -> None:
+    """Arrows against the direction of the picture: below what is between, or at the right of it."""
+    for n, (a, b) in enumerate(pairs):
+        if horizontal:
+            low, high = min(a.left, b.left), max(a.right, b.right)
+            lane = max(
+                *(c.bottom for c in picture.clusters if c.right > low and c.left < high),
+                *(box.bottom for box in picture.boxes if box.right > low and box.left < high),
+                a.bottom,
+            )
+            lane += 10 + 6 * n
+            x0, x1 = a.x + a.w * 0.25, b.x - b.w * 0.25
+            points = [(x0, a.bottom), (x0, lane), (x1, lane), (x1, b.bottom)]
+        else:
+            low, high = min(a.top, b.top), max(a.bottom, b.bottom)
+            lane = max(box.right for box in picture.boxes if box.bottom > low and box.top < high) + 12 + 6 * n
+            points = [(a.right, a.y), (lane, a.y), (lane, b.y), (b.right, b.y)]
+        picture.edges.append(Edge(a, b, rounded(points), "dashed", tooltip="back to an earlier call"))
+
+
+def _growth(run: Run) -> float | None:
+    """The norm of the gradient of a run's state at its first step, relative to that at the last."""
+    if not run.states:
+        return None
+    state = next((s for s in run.states if s.name == "h"), run.states[-1])
+    grads = [g for g in run.grads(state) if g is not None]
+    return grads[0] / grads[-1] if len(grads) > 1 and grads[-1] else None
 
 
 def _loop(found: Analysis, picture: Picture, group: Group, size: tuple[float, float]) -> None:
@@ -100,10 +124,9 @@ def _loop(found: Analysis, picture: Picture, group: Group, size: tuple[float, fl
         return
     words = loop_words(found, run)
     level = ""
-    state = next((s for s in run.states if s.name == "h"), run.states[-1])
-    grads = [item.grad for body in run.bodies if (item := body[state.source]) is not None and item.grad is not None]
-    if len(grads) > 1 and grads[-1]:
-        level = heat_level(grads[0] / grads[-1], 3.0)
+    growth = _growth(run)
+    if growth is not None:
+        level = heat_level(growth, picture.heat_span)
         picture.heat_title = "‖∂L/∂state‖, first relative to last step:"
     y = box.top
     path: list[Point] = [(box.x - 34, y), (box.x - 34, y - 30), (box.x + 34, y - 30), (box.x + 34, y)]

@@ -93,9 +93,12 @@ def _each_box(found: Analysis, group: Group, run: Run) -> Box:
     key = group.key
     if not ops:
         names = sorted({i.name or ("x" if i.kind != "mask" else "mask") for i in group.items})
-        low, high = min(run.times), max(run.times)
         name = clean(names[0], 30)
         kind = "input" if first.kind == "slice" else first.kind
+        if len(group.items) == 1 and not run.gone:
+            return Box(kind, (clean(found.name(first)) or name, shape_text(first.shape)), tooltip(first))
+        times = [run.times[found.place[item][1]] for item in group.items]
+        low, high = min(times), max(times)
         return Box(
             kind,
             (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 
 from ..recording import Scope
 from .graph import Graph, Item
@@ -45,8 +45,10 @@ def find_runs(graph: Graph) -> list[Run]:
     # modules that are called again count only if a call takes something from the call before
     calls = [c for c in candidates if c[0].step is None]
     if calls:
-        carried = _carried(graph, calls)
-        candidates = [c for c in candidates if c[0].step is not None or id(c) in carried]
+        links = _carried(graph, calls)
+        candidates = [
+            part for c in candidates for part in ([c] if c[0].step is not None else _threads(c, links.get(id(c), ())))
+        ]
     starts = {s for c in candidates for s in c}
 
     def inside_another(scope: Scope) -> bool:
@@ -74,8 +76,33 @@ def find_runs(graph: Graph) -> list[Run]:
     return runs
 
 
-def _carried(graph: Graph, calls: list[list[Scope]]) -> set[int]:
-    """Of groups of calls (by id), those in which a later call uses a value that an earlier one made."""
+def _threads(calls: list[Scope], links: Iterable[tuple[int, int]]) -> list[list[Scope]]:
+    """The loops among calls of one module: where it goes through two sequences side by side, there are two.
+
+    Args:
+        calls: in order.
+        links: pairs of calls of which the second uses what the first made; calls without any are in no loop.
+    """
+    leader = list(range(len(calls)))
+    for earlier, later in sorted(links):
+        while leader[earlier] != earlier:
+            leader[earlier] = earlier = leader[leader[earlier]]
+        while leader[later] != later:
+            leader[later] = later = leader[leader[later]]
+        leader[max(earlier, later)] = min(earlier, later)
+    parts: dict[int, list[int]] = {}
+    for k in range(len(calls)):
+        leader[k] = leader[leader[k]]
+        parts.setdefault(leader[k], []).append(k)
+    if len(parts) == len(calls):
+        return []
+    # one after the other they are parts of one loop that was cut
+    side_by_side = max(part[0] for part in parts.values()) < min(part[-1] for part in parts.values())
+    return [[calls[k] for k in part] for part in parts.values()] if side_by_side else [calls]
+
+
+def _carried(graph: Graph, calls: list[list[Scope]]) -> dict[int, set[tuple[int, int]]]:
+    """For groups of calls (by id), which later call uses a value that which earlier one made."""
     call_of = {scope: (id(group), k) for group in calls for k, scope in enumerate(group)}
     cache: dict[Scope | None, dict[int, int]] = {None: {}}
 
@@ -93,7 +120,7 @@ def _carried(graph: Graph, calls: list[list[Scope]]) -> set[int]:
         return found
 
     behind: dict[Item, Item] = {}
-    carried: set[int] = set()
+    carried: dict[int, set[tuple[int, int]]] = {}
     for item in graph.items:
         if item.foldable and item.inputs:
             behind[item] = behind.get(item.inputs[0], item.inputs[0])
@@ -101,5 +128,7 @@ def _carried(graph: Graph, calls: list[list[Scope]]) -> set[int]:
         if mine:
             for source in item.inputs:
                 theirs = around(behind.get(source, source).scope)
-                carried.update(g for g, k in mine.items() if theirs.get(g, k) < k)
+                for g, k in mine.items():
+                    if theirs.get(g, k) < k:
+                        carried.setdefault(g, set()).add((theirs[g], k))
     return carried

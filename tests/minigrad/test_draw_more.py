@@ -702,3 +702,55 @@ def test_every_colour_of_an_auto_picture_has_its_dark_rule() -> None:
                        and names[0] in ("", tag) and set(filter(None, names[1:])) <= classes]
             best = max(n for n, _ in fitting)
             assert [value for n, value in fitting if n == best][-1] == other.get(attribute), (one.attrib, attribute)
+
+
+# -- one module in two loops, and arrows back
+
+
+def test_a_cell_that_goes_through_two_sequences_side_by_side_is_two_loops() -> None:
+    import rnn
+
+    rng = np.random.default_rng(0)
+    cell = rnn.GRUCell(4, 5, rng=0)
+    states = [cell.initial_state(2), cell.initial_state(2)]
+    for _ in range(3):
+        for k in range(2):
+            _, states[k] = cell(mg.tensor(rng.normal(size=(2, 4)).astype(np.float32), name="x"), states[k])
+    diagram = mg.draw((states[0].h - states[1].h).sum(), gradients=True)
+    assert diagram.view == "unrolled" and diagram.text().count("for t = 1 … 3:") == 2
+    assert len([b for b in diagram.picture.boxes if b.kind == "parameter"]) == 4
+
+
+def test_a_cut_does_not_make_two_loops_of_one() -> None:
+    import rnn
+
+    rng = np.random.default_rng(0)
+    cell, losses = rnn.RNNCell(4, 5, rng=0), []
+    state = cell.initial_state(2)
+    for t in range(4):
+        h, state = cell(mg.tensor(rng.normal(size=(2, 4)).astype(np.float32), name="x"), state)
+        losses.append((h * h).sum())
+        if t == 1:
+            state = rnn.detach(state)
+    diagram = mg.draw(losses[0] + losses[1] + losses[2] + losses[3])
+    assert diagram.view == "unrolled" and "for t = 1 … 4:" in diagram.text()
+    assert [b.lines for b in diagram.picture.boxes if b.kind == "detach"] == [("✂ detach", "h₂ value only")]
+
+
+@pytest.mark.parametrize("view", ["rolled", "modules"])
+def test_arrows_back_touch_no_box_between(view: str) -> None:
+    import rnn
+
+    lower, upper = rnn.LSTMCell(4, 5, rng=0), rnn.LSTMCell(5, 4, rng=1)
+    below, above, h = lower.initial_state(2), upper.initial_state(2), mg.tensor(np.ones((2, 4), np.float32), name="go")
+    for _ in range(3):
+        h, below = lower(h, below)
+        h, above = upper(h, above)
+    picture = mg.draw(h.sum(), view, gradients=True).picture
+    back = [e for e in picture.edges if e.style == "dashed"]
+    assert len(back) == (view == "rolled")
+    for edge in back:
+        assert edge.source is not edge.target
+        for x, y in polyline(edge.path)[1:-1]:
+            assert not any(b.left < x < b.right and b.top < y < b.bottom for b in picture.boxes)
+    assert [b.lines for b in picture.boxes if b.kind == "input" and b.lines[0].startswith("go")] == [("go₁", "(2, 4)")]
