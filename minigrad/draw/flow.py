@@ -52,15 +52,20 @@ def straight(
     """A straight arrow from `a` to `b`, unless it touches one of the boxes or is too flat to read."""
     if abs(b[0] - a[0]) > 3.5 * abs(b[1] - a[1]):
         return None
+    if a[1] == b[1]:
+        return line([a, b])
+    slope = (b[0] - a[0]) / (b[1] - a[1])
+    top, bottom, left, right = min(a[1], b[1]), max(a[1], b[1]), min(a[0], b[0]), max(a[0], b[0])
+    first, last = ends
     for box in boxes:
-        if box in ends:
+        x, half = box.x, box.w / 2 + margin
+        if x + half <= left or x - half >= right or box is first or box is last:
             continue
-        low, high = max(min(a[1], b[1]), box.top - margin), min(max(a[1], b[1]), box.bottom + margin)
-        if low > high or a[1] == b[1]:
+        low, high = max(top, box.y - box.h / 2 - margin), min(bottom, box.y + box.h / 2 + margin)
+        if low > high:
             continue
-        slope = (b[0] - a[0]) / (b[1] - a[1])
-        x0, x1 = sorted((a[0] + (low - a[1]) * slope, a[0] + (high - a[1]) * slope))
-        if x1 > box.left - margin and x0 < box.right + margin:
+        x0, x1 = a[0] + (low - a[1]) * slope, a[0] + (high - a[1]) * slope
+        if max(x0, x1) > x - half and min(x0, x1) < x + half:
             return None
     return line([a, b])
 

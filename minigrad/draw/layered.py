@@ -171,7 +171,7 @@ def _order(
             row = current[r]
             keys: dict[int, float] = {}
             for i, n in enumerate(row):
-                at = sorted(place[m] for m in neighbours[n])
+                at = sorted([place[m] for m in neighbours[n]])
                 keys[n] = float(i) if not at else sum(at) / len(at) if sweep % 4 < 2 else _median(at)
             current[r] = _settle(row, keys, group, pull, grouped)
             for i, n in enumerate(current[r]):
@@ -219,8 +219,9 @@ def _crossings(rows: list[list[int]], above: list[list[int]]) -> int:
     for row in rows:
         ends: list[int] = []
         for n in row:
-            targets = sorted(place[m] for m in above[n])
-            total += sum(len(ends) - bisect_right(ends, t) for t in targets)
+            targets = sorted([place[m] for m in above[n]])
+            for t in targets:
+                total += len(ends) - bisect_right(ends, t)
             for t in targets:
                 insort(ends, t)
     return total
@@ -236,12 +237,15 @@ def _exchange(
     """Swap neighbours while that removes crossings."""
     place = {n: i for row in rows for i, n in enumerate(row)}
 
-    def between(a: int, b: int) -> int:
+    def gain(a: int, b: int) -> int:
+        """How many crossings fewer there are with b before a."""
         count = 0
         for neighbours in (below, above):
+            others = [place[q] for q in neighbours[b]]
             for p in neighbours[a]:
-                for q in neighbours[b]:
-                    count += place[p] > place[q]
+                at = place[p]
+                for q in others:
+                    count += (at > q) - (at < q)
         return count
 
     for _ in range(6):
@@ -249,7 +253,7 @@ def _exchange(
         for row in rows:
             for i in range(len(row) - 1):
                 a, b = row[i], row[i + 1]
-                if group[a] == group[b] and pull.get(a, 0.0) == pull.get(b, 0.0) and between(a, b) > between(b, a):
+                if group[a] == group[b] and pull.get(a, 0.0) == pull.get(b, 0.0) and gain(a, b) > 0:
                     row[i], row[i + 1] = b, a
                     place[a], place[b] = i + 1, i
                     improved = True

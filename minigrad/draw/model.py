@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from itertools import pairwise
 
 from .labels import text_width
@@ -197,13 +198,18 @@ def line(points: Sequence[Point]) -> list[Point]:
 def polyline(path: Sequence[Point], pieces: int = 12) -> list[Point]:
     """Points along a path, close enough together to see what it runs through."""
     points = [path[0]]
+    weights = _weights(pieces)
     for k in range(0, len(path) - 3, 3):
         (x0, y0), (x1, y1), (x2, y2), (x3, y3) = path[k : k + 4]
-        for i in range(1, pieces + 1):
-            t = i / pieces
-            a, b, c, d = (1 - t) ** 3, 3 * t * (1 - t) ** 2, 3 * t * t * (1 - t), t**3
-            points.append((a * x0 + b * x1 + c * x2 + d * x3, a * y0 + b * y1 + c * y2 + d * y3))
+        points += [(a * x0 + b * x1 + c * x2 + d * x3, a * y0 + b * y1 + c * y2 + d * y3) for a, b, c, d in weights]
     return points
+
+
+@cache
+def _weights(pieces: int) -> list[tuple[float, float, float, float]]:
+    """How much each of the four points of a curve counts, along the way."""
+    ways = [i / pieces for i in range(1, pieces + 1)]
+    return [((1 - t) ** 3, 3 * t * (1 - t) ** 2, 3 * t * t * (1 - t), t**3) for t in ways]
 
 
 def rounded(points: Sequence[Point], radius: float = 9.0) -> list[Point]:

@@ -89,6 +89,8 @@ class _Heights(Generic[Thing]):
 
 def _move_titles(picture: Picture) -> None:
     """Put each title where no arrow runs through it; a cluster that has no such place gets wider, if it can."""
+    if not picture.clusters:
+        return
     curves = [edge.path[k : k + 4] for edge in picture.edges for k in range(0, len(edge.path) - 3, 3)]
     lines = _Heights((min(y for _, y in c), max(y for _, y in c), polyline(c)) for c in curves)
     boxes = _Heights((box.top, box.bottom, box) for box in picture.boxes)
