@@ -187,7 +187,10 @@ class Recurrent(Module):
         taps = self._taps(batch, time, masks)
         directions = 1 + self.bidirectional
         final: list[Any] = []
+        name = x.name
         x = mg.swapaxes(x, 0, 1)
+        if x.origin is None:
+            x.name = name  # data are not on the tape, and pictures call them what the caller does
         for layer in range(self.num_layers):
             outputs = []
             for d in range(directions):

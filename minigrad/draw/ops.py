@@ -271,12 +271,13 @@ def _clusters(
             title, kind = f"{'second ' if orders.index(scope) == 1 else ''}{title}", "cluster backward"
         inside[scope] = Cluster(title, left, top, right, bottom, own, kind, clean(scope.path, 200))
     result: list[Cluster] = []
+    heights = _Heights((box.top, box.bottom, box) for box in everything)
     for scope in sorted(inside, key=lambda s: (depth[s], members[s][0])):
         c = inside[scope]
         mine = set(c.members)
         clean_cut = not any(
-            b.right > c.left and b.left < c.right and b.bottom > c.top and b.top < c.bottom
-            for b in everything
+            b.right > c.left and b.left < c.right and b.top < c.bottom
+            for b in heights.between(c.top, c.bottom)
             if b not in mine
         )
         if clean_cut and all(_nested_or_apart(c, other) for other in result):

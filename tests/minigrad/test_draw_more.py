@@ -754,3 +754,14 @@ def test_arrows_back_touch_no_box_between(view: str) -> None:
         for x, y in polyline(edge.path)[1:-1]:
             assert not any(b.left < x < b.right and b.top < y < b.bottom for b in picture.boxes)
     assert [b.lines for b in picture.boxes if b.kind == "input" and b.lines[0].startswith("go")] == [("go₁", "(2, 4)")]
+
+
+def test_what_goes_into_a_layer_keeps_its_name() -> None:
+    import rnn
+
+    layer = rnn.GRU(4, 5, rng=0, compiled=False)
+    for data, name in ((mg.tensor(np.ones((2, 3, 4), np.float32), name="frames"), "frames"),
+                       (mg.tensor(np.ones((2, 3, 4), np.float32)), "input")):
+        boxes = mg.draw(layer(data)[0].sum()).picture.boxes
+        assert next(b.lines for b in boxes if b.kind == "input") == (name, "(3, 2, 4)")
+        assert data.name == (None if name == "input" else name)
