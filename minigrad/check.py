@@ -60,13 +60,13 @@ class GradientError(AssertionError):
     """A gradient does not agree with finite differences."""
 
 
-def gradcheck(f: Callable[..., Any], inputs: Tensor | Sequence[Any], order: int = 2, eps: float = 1e-6,
+def gradcheck(f: Callable[..., Any], inputs: Tensor | Array | Sequence[Any], order: int = 2, eps: float = 1e-6,
               rtol: float = 1e-4, atol: float = 1e-6, seed: int = 0) -> bool:
     """Compare the gradients of `f` with central differences, to `order` (the gradient's own gradient is order 2).
 
     Args:
         f: a function of Tensors that returns a Tensor or a sequence of them; it must be deterministic.
-        inputs: the point: Tensors or arrays. Integer inputs are passed on and not varied.
+        inputs: the point: Tensors or arrays, or a single one. Integer inputs are passed on and not varied.
         order: 1, 2 or more.
         eps: the step; float64 inputs are needed for it to make sense.
         rtol, atol: |numerical - computed| must be at most atol + rtol·|numerical|.
@@ -79,7 +79,7 @@ def gradcheck(f: Callable[..., Any], inputs: Tensor | Sequence[Any], order: int 
         GradientError: they differ. It shows the function, the input, the index and both numbers.
         TypeError: a floating input is not float64.
     """
-    given = [inputs] if isinstance(inputs, Tensor) else list(inputs)
+    given = [inputs] if isinstance(inputs, (Tensor, np.ndarray)) else list(inputs)
     points = [np.array(getattr(t, "data", t)) for t in given]
     for k, p in enumerate(points):
         if p.dtype.kind == "f" and p.dtype != np.float64:
