@@ -12,15 +12,15 @@ from ..environment import blas_info
 # address of cblas's gemm.
 PRODUCTS = '''\
 from llvmlite import ir
-from numba.core.cgutils import create_struct_proxy
+from numba.core.cgutils import alloca_once_value, create_struct_proxy, for_range
 from numba.extending import intrinsic
 
 
 def _gemm(real, size):
     @intrinsic
-    def call(typing, address, m, n, k, a, ai, b, bi, c, ci):
+    def call(typing, address, m, k, n, a, ai, b, bi, c, ci):
         def build(context, builder, signature, arguments):
-            address, m, n, k, a, ai, b, bi, c, ci = arguments
+            address, m, k, n, a, ai, b, bi, c, ci = arguments
             small, wide = ir.IntType(32), address.type
 
             def pointer(array, offset, kind):

@@ -36,6 +36,7 @@ from .numpy_backend import Loops, statements, write_backward, write_forward
 from .passes import is_view
 from .program import Instruction, Value
 from .source import Writer
+from .tiles import tiles
 
 TANH = TABLE[np.tanh]
 
@@ -97,7 +98,8 @@ def compile_numba(lowered: Lowered, reverse: bool, differentiate: bool) -> Loops
     compiled = load_module(text)
     functions = []
     for source, namespace, name in parts:
-        space = namespace | {k: getattr(compiled, k) for k in module.entries} | gemm_addresses()
+        entries = module.entries + [f"pack{bits}" for bits in module.packed]
+        space = namespace | {k: getattr(compiled, k) for k in entries} | gemm_addresses()
         exec(compile(source, f"<compiled scan, {name}>", "exec"), space)  # our own text, made above
         functions.append(space[name])
     source = "\n\n".join([text, *(part for part, _, _ in parts)])
@@ -119,18 +121,23 @@ class Module:
         functions: source of each function.
         entries: names of those that are called from Python.
         products: whether BLAS is called from compiled code.
+        tiles: how products with packed matrices are cut; `packed`, of how many bits their entries are.
     """
 
     def __init__(self) -> None:
         self.functions: list[str] = []
         self.entries: list[str] = []
         self.products = False
+        self.tiles = tiles()
+        self.packed: set[int] = set()
 
     def text(self) -> str:
         """The whole module."""
         from .blas import PRODUCTS
 
         imports = PRODUCTS if self.products else ""
+        if self.packed:
+            imports += self.tiles.source(self.packed)
         return HEADER.format(imports=imports) + "\n\n".join(self.functions) + "\n"
 
 
@@ -215,18 +222,29 @@ class Emitter:
 
     def _products(self, i: Instruction) -> list[str]:
         if i.primitive is matmul:
-            a, b, c = (self._at(v) for v in (*i.values, i.result))
-            kind = "sgemm" if i.result.dtype == np.float32 else "dgemm"
-            (m, k), n = i.values[0].shape, i.values[1].shape[1]
-            address = kind.upper()
-            sizes = ", ".join(map(self.size, (m, n, k)))
-            return [f"{kind}({address}, {sizes}, {a}, {b}, {c})"]
+            left, right = i.values
+            sizes = ", ".join(map(self.size, (*left.shape, right.shape[1])))
+            bits = 8 * i.result.dtype.itemsize
+            if right in self.w.lowered.invariant and self.module.tiles.fit(i):
+                return [f"product{bits}({sizes}, {self._at(left)}, {self._panels(right)}, {self._at(i.result)})"]
+            kind = {32: "sgemm", 64: "dgemm"}[bits]
+            a, b, c = (self._at(v) for v in (left, right, i.result))
+            return [f"{kind}({kind.upper()}, {sizes}, {a}, {b}, {c})"]
         found = []
         for k, v in enumerate(i.operands):
             if (id(i), k) not in self.w.layout.in_place:
                 part = ", ".join(f"{s.start}:{s.stop}" if s != slice(None) else ":" for s in contiguous_part(i, k))
                 found.append(f"{self._matrix(i.result)}[{part}] = {self._matrix(v)}")
         return found
+
+    def _panels(self, v: Value) -> str:
+        """A matrix that does not change in the loop, packed before it."""
+        bits = 8 * v.dtype.itemsize
+        self.module.packed.add(bits)
+        known = self.w.value(v)
+        self._bind(f"{known}_panels = pack{bits}({known})")
+        self.arguments[f"{known}_panels"] = _array_type(v.dtype, 1, False)
+        return f"{known}_panels"
 
     def _matrix(self, v: Value) -> str:
         """A two-dimensional value that lies in one piece."""

@@ -1,0 +1,129 @@
+"""Products with a matrix that stays as it is through a loop: packed once before it, multiplied in tiles within it.
+
+A BLAS packs both of its matrices at every call, which for the small products of a time step costs about a third of the
+time. Here the weights are cut once into panels as wide as a few vector registers. A tile of the result, `ROWS` rows by
+one panel, stays in registers while k runs: each entry of the left matrix is spread over a register and multiplied with
+the panel's row (after Goto & van de Geijn 2008, "Anatomy of high-performance matrix multiplication").
+The last tile along an axis overlaps the one before it, so that there are no remainders; the products of a
+row are added up in the same order wherever it lies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from ..environment import cpu_features
+from .program import Instruction
+
+ROWS = 4
+#: With fewer rows than this, packing may cost more than it saves in a loop of one or two steps.
+LEAST_ROWS = 16
+#: Extensions by one of which a CPU has these registers: their bytes, and how many of them a panel is wide.
+REGISTERS = [({"AVX512F", "X86_V4"}, 64, 4), ({"AVX2", "X86_V3"}, 32, 2), ({"ASIMD"}, 16, 4)]
+
+# Source for generated modules; follows that of the BLAS's products.
+SOURCE = '''\
+def _tile(real, lanes, vectors):
+    @intrinsic
+    def tile(typing, k, a, ai, b, bi, c, ci, n):
+        def build(context, builder, signature, arguments):
+            k, a, ai, b, bi, c, ci, n = arguments
+            kinds, wide, vector = signature.args, k.type, ir.VectorType(real, lanes)
+            nowhere, firsts = ir.Constant(vector, ir.Undefined), ir.Constant(ir.VectorType(ir.IntType(32), lanes), None)
+
+            def start(array, offset, kind):
+                return builder.gep(create_struct_proxy(kind)(context, builder, value=array).data, [offset])
+
+            def register(base, offset):
+                return builder.bitcast(builder.gep(base, [offset]), vector.as_pointer())
+
+            a, b, c = start(a, ai, kinds[1]), start(b, bi, kinds[3]), start(c, ci, kinds[5])
+            zero, align = ir.Constant(vector, None), 4
+            sums = [[alloca_once_value(builder, zero) for _ in range(vectors)] for _ in range({rows})]
+            with for_range(builder, k) as loop:
+                row = builder.mul(loop.index, wide(vectors * lanes))
+                panel = [builder.load(register(b, builder.add(row, wide(v * lanes))), align=align)
+                         for v in range(vectors)]
+                for r, line in enumerate(sums):
+                    entry = builder.load(builder.gep(a, [builder.add(builder.mul(k, wide(r)), loop.index)]))
+                    entry = builder.insert_element(nowhere, entry, ir.IntType(32)(0))
+                    entry = builder.shuffle_vector(entry, nowhere, firsts)
+                    for place, part in zip(line, panel):
+                        product = builder.fmul(entry, part, flags=("contract",))
+                        builder.store(builder.fadd(builder.load(place), product, flags=("contract",)), place)
+            for r, line in enumerate(sums):
+                for v, place in enumerate(line):
+                    offset = builder.add(builder.mul(n, wide(r)), wide(v * lanes))
+                    builder.store(builder.load(place), register(c, offset), align=align)
+            return context.get_dummy_value()
+
+        return types.void(k, a, ai, b, bi, c, ci, n), build
+
+    return tile
+
+'''
+
+# For each dtype: cut a matrix into panels, one after the other; and multiply.
+FUNCTIONS = '''\
+_tile{bits} = _tile(ir.{real}Type(), {lanes}, {vectors})
+
+
+@njit(types.Array(types.float{bits}, 1, "C")(types.Array(types.float{bits}, 2, "A", readonly=True)), **OPTIONS)
+def pack{bits}(b):
+    k, n = b.shape
+    count = (n + {panel} - 1) // {panel}
+    packed = np.empty((count, k, {panel}), b.dtype)
+    for j in range(count):
+        column = min(j * {panel}, n - {panel})
+        for r in range(k):
+            for q in range({panel}):
+                packed[j, r, q] = b[r, column + q]
+    return packed.reshape(-1)
+
+
+@njit(**OPTIONS)
+def product{bits}(m, k, n, a, ai, b, c, ci):
+    m, n, k = types.intp(m), types.intp(n), types.intp(k)
+    for j in range(0, n, {panel}):
+        column = min(j, n - {panel})
+        for i in range(0, m, {rows}):
+            row = min(i, m - {rows})
+            _tile{bits}(k, a, ai + row * k, b, j * k, c, ci + row * n + column, n)
+
+'''
+
+
+class Tiles:
+    """How products are cut on this machine.
+
+    Attributes:
+        size: bytes of a vector register; 0 where tiles are of no use.
+        vectors: how many registers a panel is wide.
+    """
+
+    def __init__(self, features: set[str]) -> None:
+        self.size, self.vectors = next(((size, v) for names, size, v in REGISTERS if names & features), (0, 0))
+
+    def panel(self, dtype: np.dtype[Any]) -> int:
+        """The columns of a panel."""
+        return self.size // dtype.itemsize * self.vectors
+
+    def fit(self, product: Instruction) -> bool:
+        """Whether a product of two matrices, the right one to be packed, is worth it and large enough to be cut."""
+        rows, columns = product.result.shape
+        return bool(self.size) and rows >= LEAST_ROWS and columns >= self.panel(product.result.dtype)
+
+    def source(self, kinds: Iterable[int]) -> str:
+        """The functions `pack32(b)`, `product32(m, k, n, a, ai, b, c, ci)` and their like for other numbers of bits."""
+        functions = [FUNCTIONS.format(bits=bits, real={32: "Float", 64: "Double"}[bits], lanes=8 * self.size // bits,
+                                      vectors=self.vectors, panel=8 * self.size // bits * self.vectors, rows=ROWS)
+                     for bits in sorted(kinds)]
+        return "\n\n".join([SOURCE.format(rows=ROWS), *functions])
+
+
+def tiles() -> Tiles:
+    """Those of this machine."""
+    return Tiles(cpu_features())
