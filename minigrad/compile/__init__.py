@@ -7,5 +7,6 @@
     lower          where every value lives, what is computed before, in and after the loop
     numpy_backend  the lowered loops as Python source over NumPy, without an allocation in the loop
     numba_backend  the same loops with elementwise work fused into kernels (optional)
+    tiles          its products with weights that stay as they are: packed once, multiplied in vector registers
     run            the compiled scan: one node on the tape of whoever called it
 """

@@ -22,7 +22,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 import minigrad as mg
 from minigrad import accumulate
 from minigrad.primitive import PRIMITIVES, primitive
-from minigrad.recording import LOCAL, watching
+from minigrad.recording import watching
 from minigrad.rules import indexing
 from minigrad.tape import describe
 
@@ -30,14 +30,6 @@ from minigrad.tape import describe
 def leaf(*shape: int, name: str | None = None, dtype: Any = np.float64) -> mg.Tensor:
     values = np.arange(1.0, 1 + int(np.prod(shape, dtype=int))).reshape(shape)
     return mg.tensor(values, requires_grad=True, name=name, dtype=dtype)
-
-
-@pytest.fixture(autouse=True)
-def nothing_is_left_behind() -> Iterator[None]:
-    """Every test leaves the thread recording, outside all scopes, unwatched."""
-    yield
-    state = LOCAL.state
-    assert (state.recording, state.scope, state.watchers) == (True, None, ())
 
 
 @contextmanager
