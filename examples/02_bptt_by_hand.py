@@ -37,9 +37,7 @@ def by_hand(U, W, V, s0, x, y, keep=None):
     error = e / e.sum() - np.eye(len(V))[y]                      # ŷ - y
     delta = (V.T @ error) * (1 - s[-1] ** 2)
     dU, parts = np.zeros_like(U), []
-    for t in reversed(range(len(x))):
-        if keep is not None and len(parts) == keep:
-            break
+    for t in range(len(x))[::-1][:keep]:
         parts.append(np.outer(delta, s[t]))
         dU += np.outer(delta, x[t])
         delta = (W.T @ delta) * (1 - s[t] ** 2)
@@ -78,9 +76,8 @@ def main():
     a = common.arguments(__doc__)
     rng = np.random.default_rng(a.seed)
     D, H, T = (8, 5, 3) if not a.full else (50, 100, 40)
-    U, W, V = (rng.normal(0, 1 / np.sqrt(m), (n, m)) for n, m in ((H, D), (H, H), (D, H)))
-    s0, x, y = rng.uniform(-1, 1, H), np.eye(D)[rng.integers(0, D, T)], 3
-    given = U, W, V, s0, x, y
+    given = [rng.normal(0, 1 / np.sqrt(m), (n, m)) for n, m in ((H, D), (H, H), (D, H))]        # U, W, V
+    given += [rng.uniform(-1, 1, H), np.eye(D)[rng.integers(0, D, T)], 3]                       # s0, x, y
 
     common.title(f"The last of {T} errors: the textbook beside the graph (the largest entry of each matrix)")
     *hand, parts = by_hand(*given)
@@ -89,8 +86,9 @@ def main():
     largest = compare(hand, tensors)
 
     common.title("∂E/∂W is a sum over time: how much each step has in it")
-    for back, part in enumerate(parts[:12]):
-        print(f"  k = {T - back:2}   |δ_k ⊗ s_(k-1)| = {np.linalg.norm(part):.2e}   {'█' * bar(part, parts)}")
+    norms = [np.linalg.norm(part) for part in parts]
+    for back, norm in enumerate(norms[:12]):
+        print(f"  k = {T - back:2}   |δ_k ⊗ s_(k-1)| = {norm:.2e}   {'█' * round(40 * norm / max(norms))}")
 
     keep = 2
     common.title(f"Truncated: only the last {keep} terms, and the graph with s_{T - keep} detached")
@@ -101,10 +99,9 @@ def main():
     print(f"\nlargest difference of all: {largest:.1e}")
 
     common.title("What truncation leaves out")
-    full = by_hand(*given)[1]
-    missing = [np.linalg.norm(by_hand(*given, k)[1] - full) / np.linalg.norm(full) for k in range(1, T + 1)]
-    for k in sorted({1, 2, 3, 5, 10, 20, T} & set(range(1, T + 1))):
-        print(f"  {k:2} steps back: {100 * missing[k - 1]:8.4f} % of ∂E/∂W is missing")
+    for k in sorted({min(k, T) for k in (1, 2, 3, 5, 10, 20, T)}):
+        missing = np.linalg.norm(sum(parts[k:])) / np.linalg.norm(sum(parts))
+        print(f"  {k:2} steps back: {100 * missing:8.4f} % of ∂E/∂W is missing")
 
     common.title("To look at")
     common.save(a.out, "02_bptt.svg", mg.draw(E, gradients=True))
@@ -114,16 +111,11 @@ def main():
     print("        with an error at each step, and cut: the state's value passes the scissors, the gradient does not")
 
     def draw(ax):
-        ax.bar(range(len(parts)), [np.linalg.norm(p) for p in parts])
+        ax.bar(range(len(norms)), norms)
         ax.set(xlabel="steps back in time", ylabel="norm of the term of ∂E/∂W", yscale="linear" if T < 9 else "log")
 
     common.plot(a.out, "02_terms.svg", draw, size=(6, 3))
     print("        the terms by distance: why a few steps are often enough, and why far things are hard to learn")
-
-
-def bar(part, parts):
-    """The length of a bar, 40 for the largest."""
-    return round(40 * np.linalg.norm(part) / max(np.linalg.norm(p) for p in parts))
 
 
 if __name__ == "__main__":
