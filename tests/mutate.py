@@ -93,8 +93,9 @@ SAME: dict[str, dict[str, list[str]]] = {
                                        "2 → 3 (part 18)"],
         "linear_algebra.rows_of": ["a.ndim > 2 → a.ndim >= 2 (part 2)"],
         "linear_algebra.settle_products": ["len(rows) → rows (part 19)"],
-        "softmax._cross_entropy[0]": ["_cross_entropy_slope(logits, g, targets=targets, losses=getattr(y, '_data', y)) → "
-                                      "_cross_entropy_slope(logits, g, targets=targets) (part 0)"]},
+        "softmax._cross_entropy[0]": [
+            "_cross_entropy_slope(logits, g, targets=targets, losses=getattr(y, '_data', y)) → "
+            "_cross_entropy_slope(logits, g, targets=targets) (part 0)"]},
     "whoever takes the cotangent sums it, or spreads it, to the shape of the argument": {
         "linear_algebra.matmul_right": [
             "np.sum(np.expand_dims(g, -1) * a, axis=-2) → np.expand_dims(g, -1) * a (part 27)"],
