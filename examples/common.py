@@ -11,13 +11,15 @@ import os
 import re
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 # The matrices here are small: on them a second thread of OpenBLAS costs more than it brings. It is read when NumPy
 # is imported, so this module comes first.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+import numpy as np
 
 from minigrad.environment import keep_memory
 
@@ -94,6 +96,17 @@ def _cycle() -> Any:
     from matplotlib import cycler
 
     return cycler(color=COLOURS)
+
+
+def heat_lines(ax: Any, norms: Mapping[str, Any], most: int = 8) -> None:
+    """Norms of gradients along time, a coloured line for each name: log₁₀ relative to the last step, within ± most."""
+    ratios = np.array([np.log10(np.maximum(n, 1e-30) / n[-1]) for n in norms.values()])
+    lines, steps = ratios.shape
+    mesh = ax.pcolormesh(np.arange(steps + 1) + 0.5, np.arange(lines + 1), ratios, cmap="RdBu_r", vmin=-most, vmax=most,
+                         rasterized=True)
+    ax.set(yticks=np.arange(lines) + 0.5, yticklabels=list(norms), xlabel="time step")
+    ax.invert_yaxis()
+    ax.figure.colorbar(mesh, label="log₁₀ of the norm,\nrelative to the last step")
 
 
 def side_by_side(diagrams: dict[str, Any], columns: int, background: str = "#FFFFFF") -> str:
