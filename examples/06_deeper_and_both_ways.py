@@ -27,58 +27,43 @@ TAGS = ["-", "adjective", "noun", "verb"]
 
 
 def bits(rng, batch, T=12):
-    """Random bits, one-hot (batch, T, 2); tags (batch, T); the steps that count, where all five bits are there."""
-    x = rng.integers(0, 2, (batch, T))
-    tags = np.zeros((batch, T), int)
+    """Random bits, one-hot (batch, T, 2); tags (batch, T), -1 where not all five bits are there."""
+    x, tags = rng.integers(0, 2, (batch, T)), np.full((batch, T), -1)
     tags[:, 2:-2] = sum(x[:, k:T - 4 + k] for k in range(5)) > 2
-    counts = np.zeros((batch, T), bool)
-    counts[:, 2:-2] = True
-    return np.eye(2, dtype=np.float32)[x], tags, counts
+    return np.eye(2, dtype=np.float32)[x], tags
 
 
 def sentences(rng, batch):
-    """Six words: "the old man the boats ." or "the old man fear waves ."; the second and third count.
+    """Six words: "the old man the boats ." or "the old man fear waves ."; the second and third have tags, others -1.
 
     Where an object follows at once, "the old" are people and "man" is what they do; else the man is old.
     """
-    ids, tags = [], []
-    for _ in range(batch):
+    ids, tags = [], np.full((batch, 6), -1)
+    for row in tags:
         word, verb, other = rng.choice(BOTH), rng.choice(VERBS), rng.choice(NOUNS)
-        if rng.random() < 0.5:
-            ids.append(["the", "old", word, "the", other, "."])
-            tags.append([0, 2, 3, 0, 2, 0])
-        else:
-            ids.append(["the", "old", word, verb, other, "."])
-            tags.append([0, 1, 2, 3, 2, 0])
-    x = np.array([[WORDS.index(w) for w in s] for s in ids])
-    counts = np.zeros(x.shape, bool)
-    counts[:, 1:3] = True
-    return np.eye(len(WORDS), dtype=np.float32)[x], np.array(tags), counts
-
-
-def accuracy(layer, readout, x, tags, counts):
-    """The share of right tags among those that count."""
-    with mg.no_grad():
-        said = readout(layer(x)[0]).data.argmax(-1)
-    return float((said == tags)[counts].mean())
+        follows, row[1:3] = ("the", (2, 3)) if rng.random() < 0.5 else (verb, (1, 2))
+        ids.append([WORDS.index(w) for w in ("the", "old", word, follows, other, ".")])
+    return np.eye(len(WORDS), dtype=np.float32)[ids], tags
 
 
 def learn(task, features, classes, layers, both, hidden, steps, rows, seed):
-    """A tagger: layers, readout and its accuracies while it learned."""
+    """A tagger: layers, readout and, while it learned, the share of right tags."""
     # as many units in all, whether they read one way or both
     layer = rnn.LSTM(features, hidden // (1 + both), layers, bidirectional=both, rng=seed)
     readout = mg.nn.Linear(layer.output_size, classes, rng=seed)
     adam = mg.optim.Adam([*layer.parameters(), *readout.parameters()], lr=1e-2)
-    rng, test = np.random.default_rng(seed), task(np.random.default_rng(seed + 1), rows)
-    curve = []
+    asked, wanted = task(np.random.default_rng(seed + 1), rows)
+    rng, curve = np.random.default_rng(seed), []
     for k in range(1, steps + 1):
-        x, tags, counts = task(rng, 32)
-        loss = mg.cross_entropy(readout(layer(x)[0])[counts], tags[counts])
+        x, tags = task(rng, 32)
+        loss = mg.cross_entropy(readout(layer(x)[0])[tags >= 0], tags[tags >= 0])
         adam.zero_grad()
         loss.backward()
         adam.step()
         if k % (steps // 5) == 0:
-            curve.append((k, accuracy(layer, readout, *test)))
+            with mg.no_grad():
+                said = readout(layer(asked)[0]).data.argmax(-1)
+            curve.append((k, np.mean((said == wanted)[wanted >= 0])))
     return layer, readout, curve
 
 
@@ -90,14 +75,13 @@ def main():
     curves = {}
     for both in (False, True):
         for layers in (1, 2) if not a.full else (1, 2, 3):
-            layer, _, curve = learn(bits, 2, 2, layers, both, hidden, steps, rows, a.seed)
             name = f"{layers} layer{'s' * (layers > 1)}, {'both ways' if both else 'forward'}"
-            curves[name] = curve
+            layer, _, curves[name] = learn(bits, 2, 2, layers, both, hidden, steps, rows, a.seed)
             size = sum(p.size for p in layer.parameters())
-            print(f"  {name:20} {curve[-1][1]:7.2%}   ({size:,} parameters)")
+            print(f"  {name:20} {curves[name][-1][1]:7.2%}   ({size:,} parameters)")
 
     common.title("Words: what is what before and after having read on")
-    show, tags, _ = sentences(np.random.default_rng(3), 2)
+    show, _ = sentences(np.random.default_rng(3), 2)
     for both in (False, True):
         layer, readout, curve = learn(sentences, len(WORDS), len(TAGS), 1, both, hidden, steps // 2, rows, a.seed)
         said = mg.softmax(readout(layer(show)[0])).data
