@@ -15,12 +15,14 @@ from typing import Any
 
 import numpy as np
 
-from ..environment import cpu_features
+from ..environment import blas_info, cpu_features
 from .program import Instruction
 
 ROWS = 4
 #: With fewer rows than this, packing may cost more than it saves in a loop of one or two steps.
 LEAST_ROWS = 16
+#: Products of more multiplications than this are left to a BLAS that has several threads for them.
+LARGE = 2**22
 #: Extensions by one of which a CPU has these registers: their bytes, and how many of them a panel is wide.
 REGISTERS = [({"AVX512F", "X86_V4"}, 64, 4), ({"AVX2", "X86_V3"}, 32, 2), ({"ASIMD"}, 16, 4)]
 
@@ -102,9 +104,11 @@ class Tiles:
     Attributes:
         size: bytes of a vector register; 0 where tiles are of no use.
         vectors: how many registers a panel is wide.
+        threads: those that BLAS has. Tiles are computed by one.
     """
 
-    def __init__(self, features: set[str]) -> None:
+    def __init__(self, features: set[str], threads: int | None = 1) -> None:
+        self.threads = threads or 1
         self.size, self.vectors = next(((size, v) for names, size, v in REGISTERS if names & features), (0, 0))
 
     def panel(self, dtype: np.dtype[Any]) -> int:
@@ -113,8 +117,9 @@ class Tiles:
 
     def fit(self, product: Instruction) -> bool:
         """Whether a product of two matrices, the right one to be packed, is worth it and large enough to be cut."""
-        rows, columns = product.result.shape
-        return bool(self.size) and rows >= LEAST_ROWS and columns >= self.panel(product.result.dtype)
+        (rows, inner), (_, columns) = (v.shape for v in product.values)
+        return bool(self.size) and rows >= LEAST_ROWS and columns >= self.panel(product.result.dtype) \
+            and (self.threads == 1 or rows * inner * columns <= LARGE)
 
     def source(self, kinds: Iterable[int]) -> str:
         """The functions `pack32(b)`, `product32(m, k, n, a, ai, b, c, ci)` and their like for other numbers of bits."""
@@ -126,4 +131,4 @@ class Tiles:
 
 def tiles() -> Tiles:
     """Those of this machine."""
-    return Tiles(cpu_features())
+    return Tiles(cpu_features(), blas_info()["threads"])

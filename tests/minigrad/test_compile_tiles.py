@@ -71,10 +71,13 @@ def test_a_loop_with_packed_weights_is_the_eager_loop(dtype, reverse):
 def test_what_is_packed():
     cut = Tiles(CPUS["AVX512F"])
 
-    def product(rows, columns, dtype=np.float32):
-        h, W = mg.tensor(np.zeros((rows, 8), dtype)), mg.tensor(np.zeros((8, columns), dtype))
+    def product(rows, columns, dtype=np.float32, inner=8):
+        h, W = mg.tensor(np.zeros((rows, inner), dtype)), mg.tensor(np.zeros((inner, columns), dtype))
         return trace(lambda h, x: (h, h @ W), h, np.zeros((1, 1)), 0).program().forward[0]
 
     assert cut.fit(product(LEAST_ROWS, 64)) and cut.fit(product(LEAST_ROWS, 32, np.float64))
     assert not cut.fit(product(LEAST_ROWS - 1, 64)) and not cut.fit(product(LEAST_ROWS, 63))
     assert not Tiles(set()).fit(product(LEAST_ROWS, 64))
+    large = product(64, 1024, inner=256)
+    assert cut.fit(large) and not Tiles(CPUS["AVX512F"], threads=2).fit(large)
+    assert Tiles(CPUS["AVX512F"], threads=2).fit(product(32, 512, inner=128))
