@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-from common import arguments, plot, title
+from common import arguments, picture, plot, title
 
 import minigrad as mg
 from minigrad import nn
@@ -36,8 +36,8 @@ def shapes(number: int, side: int = 28) -> tuple[np.ndarray, np.ndarray]:
     u, v = (x - cx) / r, (y - cy) / r
     distances = np.stack([np.hypot(u, v), np.maximum(abs(u), abs(v)), np.maximum(v, abs(2 * u) - v - 1),
                           1 + np.minimum(abs(u - v), abs(u + v)) / 1.5 + np.maximum(np.hypot(u, v) - 1.2, 0)])
-    picture = np.exp(-((np.take_along_axis(distances, labels[None, :, None, None], 0)[0] - 1) * r) ** 2)
-    return (picture + 0.15 * rng.normal(size=picture.shape)).astype(np.float32)[:, None], labels
+    drawn = np.exp(-((np.take_along_axis(distances, labels[None, :, None, None], 0)[0] - 1) * r) ** 2)
+    return (drawn + 0.15 * rng.normal(size=drawn.shape)).astype(np.float32)[:, None], labels
 
 
 def read_idx(folder: Path, word: str) -> np.ndarray:
@@ -48,10 +48,10 @@ def read_idx(folder: Path, word: str) -> np.ndarray:
 
 
 title("What the options do to a picture of 28 × 28")
-picture = shapes(1)[0]
+shape = shapes(1)[0]
 edge = np.array([[[[1, 0, -1], [2, 0, -2], [1, 0, -1]]]], np.float32)  # Sobel: where it gets darker to the right
 tried = {"valid": {}, "same": {"padding": "same"}, "stride 2": {"stride": 2}, "dilation 3": {"dilation": 3}}
-answers = {name: mg.conv2d(mg.tensor(picture), mg.tensor(edge), **how).data[0, 0] for name, how in tried.items()}
+answers = {name: mg.conv2d(mg.tensor(shape), mg.tensor(edge), **how).data[0, 0] for name, how in tried.items()}
 for name, pool in (("max pooled", mg.max_pool2d), ("mean pooled", mg.avg_pool2d)):
     answers[name] = pool(mg.tensor(answers["same"][None, None]), 4).data[0, 0]
 for name, answer in answers.items():
@@ -107,20 +107,14 @@ for pool, drop in variants:
 
 def draw(*axes) -> None:
     net = next(iter(nets.values()))
-    with mg.no_grad():
-        seen = net[1](net[0](mg.tensor(ask[:1]))).data[0]
-        deep = net[4](net[3](net[2](mg.tensor(seen[None])))).data[0]
-    rows = [("input", picture[0, 0]), *answers.items(), ("a picture to name", ask[0, 0])]
+    seen = net[1](net[0](mg.tensor(ask[:1])))
+    deep = net[4](net[3](net[2](seen)))
+    rows = [("input", shape[0, 0]), *answers.items(), ("a picture to name", ask[0, 0])]
     rows += [(f"kernel {k + 1}", kernel[0]) for k, kernel in enumerate(net[0].weight.data)]
-    rows += [(f"its answer {k + 1}", answer) for k, answer in enumerate(seen)]
-    rows += [(f"second layer {k + 1}", answer) for k, answer in enumerate(deep[:8])]
+    rows += [(f"its answer {k + 1}", answer) for k, answer in enumerate(seen.data[0])]
+    rows += [(f"second layer {k + 1}", answer) for k, answer in enumerate(deep.data[0, :8])]
     for ax, (name, values) in zip(axes, rows):
-        most, signed = abs(values).max(), values.min() < 0
-        look = {"cmap": "gray"} if name in ("input", "a picture to name") else {
-            "cmap": "RdBu" if signed else "Greens", "vmin": -most * signed, "vmax": most}
-        ax.imshow(values, **look)
-        ax.set_title(name, fontsize=8)
-        ax.set_axis_off()
+        picture(ax, name, values, grey=name in ("input", "a picture to name"))
 
 
 plot(options.out, "11_convolution.svg", draw, rows=4, columns=8, size=(11, 6))

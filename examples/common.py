@@ -109,6 +109,15 @@ def heat_lines(ax: Any, norms: Mapping[str, Any], most: int = 8) -> None:
     ax.figure.colorbar(mesh, label="log₁₀ of the norm,\nrelative to the last step")
 
 
+def picture(ax: Any, name: str, values: Any, grey: bool = False) -> None:
+    """A matrix (H, W) as a picture without axes: in greys, or with 0 white and what is below it in another colour."""
+    most, signed = abs(values).max(), values.min() < 0
+    colours = {"cmap": "RdBu" if signed else "Greens", "vmin": -most * signed, "vmax": most}
+    ax.imshow(values, **({"cmap": "gray"} if grey else colours))
+    ax.set_title(name, fontsize=8)
+    ax.set_axis_off()
+
+
 def side_by_side(diagrams: dict[str, Any], columns: int, background: str = "#FFFFFF") -> str:
     """Diagrams in one SVG, as text: a grid with a caption above each. Their ids are prefixed, so none collide."""
     def size(svg: str) -> tuple[float, float]:
