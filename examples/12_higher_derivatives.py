@@ -23,10 +23,9 @@ rng = np.random.default_rng(options.seed)
 title("1. tanh, again and again")
 x = mg.tensor(np.linspace(-3, 3, 200), requires_grad=True, name="x")
 orders = [np.tanh(x)]
-for _ in range(4):
-    orders.append(mg.grad(orders[-1].sum(), x, create_graph=True)[0])
-    print(f"derivative {len(orders) - 1}: {len(mg.tape(orders[-1])):4d} lines of tape, largest value "
-          f"{np.abs(orders[-1].data).max():.4f}")
+for k in range(1, 5):
+    orders += mg.grad(orders[-1].sum(), x, create_graph=True)
+    print(f"derivative {k}: {len(mg.tape(orders[k])):4d} lines of tape, largest value {abs(orders[k].data).max():.4f}")
 t = orders[0].data
 assert np.allclose(orders[2].data, -2 * t * (1 - t**2)), "the second derivative of tanh is -2 tanh (1 - tanh²)"
 one = mg.tensor(0.5, requires_grad=True, name="x")
@@ -44,22 +43,14 @@ for k in range(5):
     print(f"step {k}: x = {root.item():.15f}, f(x) = {f.item():+.1e}")
     root = mg.tensor(root.data - f.data / slope.data, requires_grad=True)
 
-
-def valley(p: mg.Tensor) -> mg.Tensor:
-    return (1 - p[0]) ** 2 + 100 * (p[1] - p[0] ** 2) ** 2
-
-
-def slope_of(p: mg.Tensor) -> mg.Tensor:
-    return mg.grad(valley(p), p, create_graph=True)[0]
-
-
+valley = lambda p: (1 - p[0]) ** 2 + 100 * (p[1] - p[0] ** 2) ** 2
+slope_of = lambda p: mg.grad(valley(p), p, create_graph=True)[0]
 paths = {}
 for name, steps in (("gradient descent", 20_000 if options.full else 600), ("Newton", 6)):
     p = np.array([-1.2, 1.0])
     paths[name] = [p]
     for _ in range(steps):
-        point = mg.tensor(p, requires_grad=True)
-        g = slope_of(point).data
+        g = slope_of(mg.tensor(p, requires_grad=True)).data
         p = p - (np.linalg.solve(mg.jacobian(slope_of, p), g) if name == "Newton" else 1e-3 * g)
         paths[name].append(p)
     print(f"valley, {name}, {steps} steps: ({p[0]:.6f}, {p[1]:.6f}), the minimum is (1, 1)")
@@ -88,8 +79,7 @@ for weight in (0.0, 0.01):
     print(f"penalty {weight:4}: error on the noisy points {error.item():.4f}, distance from the truth {distance:.3f}")
 
 title("4. Products with the Hessian of a recurrent network")
-layer, sequence = rnn.LSTM(3, 8, dtype=float, rng=options.seed, compiled=False), rng.normal(size=(4, 10, 3))
-cell = layer.cells[0]
+cell, sequence = rnn.LSTM(3, 8, dtype=float, rng=options.seed).cells[0], rng.normal(size=(4, 10, 3))
 
 
 def energy(U: mg.Tensor) -> mg.Tensor:
@@ -99,8 +89,7 @@ def energy(U: mg.Tensor) -> mg.Tensor:
     return np.mean((h - 0.5) ** 2)
 
 
-U = cell.weight_hh.data
-v = rng.normal(size=U.shape)
+U, v = cell.weight_hh.data, rng.normal(size=cell.weight_hh.shape)
 for _ in range(40 if options.full else 15):
     v = mg.hvp(energy, U, v)
     v = v / np.linalg.norm(v)
@@ -112,12 +101,11 @@ print(f"the same by a difference of two gradients: {np.sum(v * (slopes[0] - slop
 
 
 def draw(left, middle, right) -> None:
-    for k, order in enumerate(orders):
-        left.plot(x.data, order.data, label=f"order {k}" if k else "tanh")
-    left.legend(fontsize=8)
+    left.plot(x.data, np.transpose([y.data for y in orders]), label=["tanh", *(f"order {k}" for k in range(1, 5))])
     left.set(title="tanh and its derivatives")
+    left.legend(fontsize=8)
     a, b = np.meshgrid(np.linspace(-1.6, 1.6, 60), np.linspace(-3.4, 1.6, 60))
-    middle.contour(a, b, np.log1p((1 - a) ** 2 + 100 * (b - a**2) ** 2), 10, colors="#C8C8C8", linewidths=0.7)
+    middle.contour(a, b, np.log1p(valley((a, b))), 10, colors="#C8C8C8", linewidths=0.7)
     for (name, path), style in zip(paths.items(), ("-", "o-")):
         middle.plot(*np.array(path).T, style, markersize=3, label=f"{name}, {len(path) - 1} steps")
     middle.plot(1, 1, "k*", markersize=10)
@@ -125,8 +113,7 @@ def draw(left, middle, right) -> None:
     middle.legend(fontsize=8, loc="lower left")
     right.plot(inputs, targets, "k.", label="noisy points")
     right.plot(grid, np.sin(2 * grid), color="#B0B0B0", linestyle="--", label="the truth")
-    for weight, fit in fits.items():
-        right.plot(grid, fit, label=f"penalty {weight:g}")
+    right.plot(grid, np.hstack(list(fits.values())), label=[f"penalty {weight:g}" for weight in fits])
     right.set(title="A penalty on the slope", ylim=(-2.2, 2.2))
     right.legend(fontsize=8)
 
