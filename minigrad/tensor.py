@@ -328,6 +328,9 @@ class Tensor(Operators, Variable):
         if kwargs.get("out") is not None:
             raise TypeError(f"{name}(..., out=...) would overwrite a value that the tape may need: it met {_me(self)}. "
                             f"Write t = {name}(...) instead.")
+        if isinstance(implementation, Primitive):
+            args, kwargs = _by_position(name, function, args, kwargs)
+            return apply(implementation, args, kwargs)
         try:
             return implementation(*args, **kwargs)
         except TypeError:
@@ -461,13 +464,23 @@ def _unknown(name: str, t: Tensor) -> TypeError:
                      "minigrad.primitive.rule(function, lambda g, y, x: ...).")
 
 
+def _by_position(name: str, function: Callable[..., Any], args: Any, kwargs: Any) -> tuple[tuple[Any, ...], Any]:
+    """The arguments with arrays that were given by their names, `np.round(a=t)`, where a primitive takes them."""
+    if not any(isinstance(v, Tensor) for v in kwargs.values()):
+        return args, kwargs
+    for key in list(inspect.signature(function).parameters)[len(args):]:
+        if key not in kwargs:
+            break
+        args, kwargs = (*args, kwargs[key]), {k: v for k, v in kwargs.items() if k != key}
+    for key, value in kwargs.items():
+        if isinstance(value, Tensor):
+            raise TypeError(f"{name} takes Tensors by position only: {key}= is {_me(value)}. For its value write "
+                            f"{key}=t.data.")
+    return args, kwargs
+
+
 def _explain_arguments(name: str, implementation: Callable[..., Any], args: Any, kwargs: Any) -> None:
     """If the call failed because of its arguments, say which ones exist."""
-    if isinstance(implementation, Primitive):
-        if kwargs:
-            raise TypeError(f"{name} on Tensors takes its arrays by position and no keywords, got "
-                            f"{', '.join(kwargs)}.") from None
-        return
     try:
         inspect.signature(implementation).bind(*args, **kwargs)
     except TypeError as error:

@@ -372,6 +372,49 @@ def test_axes_that_do_not_exist_raise(axis: Any) -> None:
             f(x, axis=axis)
 
 
+METHODS: list[tuple[str, Any, dict[str, Any]]] = [
+    ("sum", (1,), {}), ("mean", (), {"keepdims": True}), ("var", (0,), {"ddof": 1}), ("std", (), {"axis": 1}),
+    ("prod", (1,), {}), ("max", (0,), {}), ("min", (), {"axis": 1, "keepdims": True}), ("argmax", (1,), {}),
+    ("argmin", (), {}), ("any", (0,), {}), ("all", (1,), {}), ("cumsum", (1,), {}), ("cumsum", (), {}),
+    ("clip", (-0.5, 0.5), {}), ("dot", (np.ones((3, 2)),), {}), ("reshape", (3, 2), {}), ("reshape", ((3, 2),), {}),
+    ("ravel", (), {}), ("flatten", (), {}), ("transpose", (), {}), ("transpose", (1, 0), {}),
+    ("transpose", ((1, 0),), {}), ("swapaxes", (0, 1), {}), ("squeeze", (), {}), ("take", ([2, 0], 1), {}),
+    ("repeat", (2,), {"axis": 0}), ("diagonal", (1,), {})]
+
+
+@pytest.mark.parametrize(("name", "args", "more"), METHODS)
+def test_methods_are_numpys(name: str, args: Any, more: dict[str, Any]) -> None:
+    x = np.random.default_rng(0).standard_normal((2, 3))
+    t = mg.tensor(x, requires_grad=True)
+    found, expected = getattr(t, name)(*args, **more), getattr(x, name)(*args, **more)
+    assert_array_equal(found.data, expected)
+    assert found.requires_grad == (name not in ("argmax", "argmin", "any", "all"))
+    assert set(dir(np.ndarray)) >= {name}
+
+
+def test_arrays_may_be_given_by_name() -> None:
+    x = mg.tensor([1.26, 2.0], requires_grad=True)
+    assert_array_equal(np.round(a=x, decimals=1).data, [1.3, 2.0])
+    assert_array_equal(np.isclose(a=x, b=x, rtol=0.1).data, [True, True])
+    assert_array_equal(np.isclose(x, b=x).data, [True, True])
+    assert np.array_equal(a1=x, a2=x).item() is np.allclose(x, b=x).item() is True
+    assert_array_equal(np.zeros_like(a=x).data, [0, 0])
+    assert_array_equal(np.sum(a=x).data, 3.26)
+    with pytest.raises(TypeError, match="'str' object cannot be interpreted"):
+        np.round(x, decimals="a")
+
+
+def test_operators_are_numpys() -> None:
+    x, n = mg.tensor([2.0, -3.0], requires_grad=True), mg.tensor([6, 5])
+    assert_array_equal((+x).data, x.data)
+    assert_array_equal((7.0 % x).data, 7.0 % x.data)
+    assert_array_equal((7.0 // x).data, 7.0 // x.data)
+    assert_array_equal((2.0 ** x).data, 2.0 ** x.data)
+    assert_array_equal((n ^ 3).data, [5, 6])
+    assert_array_equal((x <= 2.0).data, [True, True])
+    assert_array_equal(x.T.data, x.data)
+
+
 def test_axes_along_which_nothing_can_be_taken() -> None:
     x = mg.tensor(np.ones((2, 3)), requires_grad=True)
     for axis in (2, -3, 5):

@@ -38,6 +38,61 @@ def test_advice_names_the_widest_kernels(core, features, advised):
     assert (advised in advice) if advised else advice == ""
 
 
+class OpenBLAS:
+    """A library that answers as an OpenBLAS does."""
+
+    def __init__(self, core=b"Haswell", config=b" OpenBLAS 0.3 ", threads=3):
+        for name, answer in (("corename", core), ("config", config), ("num_threads", threads)):
+            setattr(self, f"openblas_get_{name}", Answer(answer))
+
+
+class Answer:
+    def __init__(self, answer):
+        self.answer = answer
+
+    def __call__(self):
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+
+@pytest.mark.parametrize(("libraries", "core", "threads"), [
+    ([OpenBLAS()], "Haswell", 3), ([None, OpenBLAS(b"Zen")], "Zen", 3), ([object()], None, None),
+    ([OpenBLAS(threads=OSError("broken"))], "Haswell", None), ([OpenBLAS(core=None)], None, 3), ([], None, None)])
+def test_what_a_blas_answers(monkeypatch, libraries, core, threads):
+    loaded = dict(zip("abc", libraries))
+    monkeypatch.setattr(environment, "_candidates", lambda: list(loaded))
+    monkeypatch.setattr(environment, "_loaded", loaded.get)
+    monkeypatch.setattr(environment, "_numpy_build", dict)
+    info = blas_info()
+    assert (info["core"], info["threads"]) == (core, threads)
+    assert info["library"] is None and isinstance(info["advice"], str)
+
+
+def test_a_numpy_that_says_nothing_about_itself(monkeypatch):
+    """Wherever a system keeps these things elsewhere, or not at all, less is reported and nothing fails."""
+    def broken(*_, **__):
+        raise OSError
+
+    monkeypatch.setattr(environment.np, "show_config", broken)
+    monkeypatch.setattr(environment.Path, "read_text", broken)
+    monkeypatch.setattr(environment.Path, "glob", broken)
+    monkeypatch.setattr(environment.np._core._multiarray_umath, "__cpu_features__", None)
+    info = blas_info()
+    assert info["library"] is info["core"] is info["threads"] is None and info["advice"] == ""
+    assert cpu_features() == set() and cpu_name()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc")
+def test_a_blas_of_the_system_is_found_among_what_is_loaded(monkeypatch):
+    maps = "7f00-7f01 r-xp 0 08:01 42   /usr/lib/libopenblas.so.0\n7f00-7f02 r-xp 0 08:01 43   /usr/lib/libc.so.6\n"
+    monkeypatch.setattr(environment.Path, "glob", lambda *_: [])
+    monkeypatch.setattr(environment.Path, "read_text", lambda *_, **__: maps * 2)
+    assert [str(p) for p in environment._candidates()] == ["/usr/lib/libopenblas.so.0"]
+    assert environment._loaded("/nowhere/libblas.so") is None
+    assert cpu_name()  # no line names a model there
+
+
 def test_keep_memory_tells_whether_it_could():
     assert isinstance(keep_memory(), bool)
 

@@ -11,6 +11,7 @@ import pytest
 import minigrad as mg
 from minigrad import nn
 from minigrad.nn import initialisers
+from minigrad.tree import tree_leaves, tree_map
 
 
 class Branch(nn.Module):
@@ -479,3 +480,12 @@ def test_orthogonal_refuses() -> None:
 def test_constants() -> None:
     assert not initialisers.zeros((2, 3)).any()
     assert (initialisers.constant((2, 3), value=1.5) == 1.5).all()
+
+
+def test_trees_of_another_shape() -> None:
+    for tree, other, words in (({"a": 1}, {"b": 1}, "keys"), ({"a": 1}, [1], "got list"), ([1], {"a": 1}, "got dict"),
+                               ((1, 2), (1,), "2 parts as in tuple, got 1")):
+        with pytest.raises(ValueError, match=words):
+            tree_map(lambda a, b: a, tree, other)
+    assert tree_map(lambda a, b: a + b, {"a": (1, [2])}, {"a": [10, (20,)]}) == {"a": (11, [22])}
+    assert tree_leaves({"a": (1, [2]), "b": 3}) == [1, 2, 3]

@@ -598,6 +598,8 @@ MESSAGES: dict[str, tuple[Callable[[mg.Tensor], Any], tuple[str, ...]]] = {
     "where of a ufunc": (lambda t: np.add(t, 1.0, where=[True, False, True]), ("where=", "np.where")),
     "dtype of a ufunc": (lambda t: np.add(t, 1.0, dtype=np.float32), ("dtype=", "t.astype")),
     "unknown argument": (lambda t: np.sum(t, initial=3.0), ("np.sum", "initial", "axis", "keepdims")),
+    "tensor as a keyword": (lambda t: np.isclose(t, t, atol=t), ("np.isclose", "atol=", "'w'", "t.data")),
+    "dimension of a number": (lambda t: len(t[0]), ("0-d",)),
     "keyword of a constant": (lambda t: np.reshape(t, (3,), order="F"), ("np.reshape", "order", "shape")),
     "list of tensors": (lambda t: t + [t[0], t[1], t[2]], ("add", "mg.stack([...])")),
     "tensor of a tensor": (mg.tensor, ("cut the graph", "t.detach()")),

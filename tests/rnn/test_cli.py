@@ -460,6 +460,21 @@ class Terminal(io.StringIO):
         return True
 
 
+def test_a_folder_that_fills_up_is_named(tmp_path, monkeypatch):
+    """Of a file that could not be written nothing is left, and the old one is still there."""
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    rnn.runs.write_file(tmp_path / "a", b"old")
+    monkeypatch.setattr(rnn.runs.os, "fsync", full)
+    with pytest.raises(OSError, match="No space") as caught:
+        rnn.runs.write_file(tmp_path / "a", b"new")
+    assert caught.value.filename == str(tmp_path / "a")
+    assert [p.read_bytes() for p in tmp_path.iterdir()] == [b"old"]
+    with pytest.raises(rnn.runs.RunError, match=r"cannot write to .*: No space left on device; give another --run"):
+        RunFolder(tmp_path).write(Settings())
+
+
 @pytest.mark.parametrize("stream", [io.StringIO, Terminal])
 def test_the_progress_line(stream, text, tmp_path):
     from rnn.build import make_model, make_plan, make_trainer, parts, read
