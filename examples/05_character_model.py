@@ -33,57 +33,24 @@ def min_char_rnn(ids, V, iterations, seed, H=100, T=25):
     Wxh, Whh, Why = (mg.nn.Parameter(0.01 * rng.normal(size=s), dtype=np.float32) for s in ((V, H), (H, H), (H, V)))
     bh, by = mg.nn.Parameter(np.zeros(H), dtype=np.float32), mg.nn.Parameter(np.zeros(V), dtype=np.float32)
     adagrad = mg.optim.Adagrad([Wxh, Whh, Why, bh, by], lr=0.1, eps=1e-4)
-    smooth, p = [T * math.log(V)], len(ids)
-    for _ in range(iterations):
-        if p + T + 1 > len(ids):                                  # at the end of the text: from its beginning
-            p, h = 0, mg.tensor(np.zeros((1, H), np.float32))
-        x, y = np.eye(V, dtype=np.float32)[ids[p:p + T], None], ids[p + 1:p + T + 1]
+    smooth = [T * math.log(V)]
 
-        def step(h, a):
-            h = np.tanh(a + h @ Whh)
-            return h, h
+    def step(h, a):
+        h = np.tanh(a + h @ Whh)
+        return h, h
 
-        h, hs = mg.scan(step, h, mg.tensor(x) @ Wxh + bh, compiled="auto")
-        loss = T * mg.cross_entropy(hs[:, 0] @ Why + by, y)
+    for x, y, first in itertools.islice(Batches(ids, 1, T), iterations):
+        if first:                                                 # at the beginning of the text
+            h = mg.tensor(np.zeros((1, H), np.float32))
+        h, hs = mg.scan(step, h, mg.tensor(mg.one_hot(x.T, V)) @ Wxh + bh, compiled="auto")
+        loss = T * mg.cross_entropy(hs[:, 0] @ Why + by, y[0])
         adagrad.zero_grad()
         loss.backward()
         mg.optim.clip_grad_value(adagrad.parameters, 5.0)
         adagrad.step()
-        h, p = h.detach(), p + T
+        h = h.detach()
         smooth.append(0.999 * smooth[-1] + 0.001 * loss.item())
     return smooth
-
-
-def rows_split(ids, rows, steps):
-    """The text as so many rows, the last 5 % of each for validation, as char-rnn has it."""
-    windows = len(ids) // (rows * steps)
-    learn = int(windows * 0.95) * steps
-    table = ids[:rows * windows * steps].reshape(rows, -1)
-    return np.append(table[:, :learn], ids[-1:]), np.append(table[:, learn:], ids[-1:])
-
-
-def features(text):
-    """Things that can be seen in a text, a number for each character."""
-    rows, column, word, indent, quoted, depth = [], 0, 0, True, False, 0
-    for c in text:
-        column, word = (0 if c == "\n" else column + 1), (0 if c.isspace() else word + 1)
-        indent = c == "\n" or (indent and c == " ")
-        quoted ^= c == '"'
-        depth = max(0, depth + (c in "([{") - (c in ")]}"))
-        rows.append((column, word, indent, quoted, depth > 0, c.isupper(), c.isspace()))
-    return dict(zip(("place in the line", "place in the word", "indentation", "inside quotes", "inside brackets",
-                     "capital letters", "spaces"), np.array(rows, float).T))
-
-
-def explained(h, text):
-    """For each feature the largest correlation with a unit, and that unit; the best explained first."""
-    z = (h - h.mean(0)) / (h.std(0) + 1e-6)
-    found = {}
-    for name, f in features(text).items():
-        if f.std():
-            r = (f - f.mean()) / f.std() @ z / len(f)
-            found[name] = r[np.argmax(np.abs(r))], int(np.argmax(np.abs(r)))
-    return dict(sorted(found.items(), key=lambda item: -abs(item[1][0])))
 
 
 def main():
@@ -103,7 +70,9 @@ def main():
     model = LanguageModel(V, rnn.LSTM(V, H, layers))
     model.initialise(0.08, forget_bias=1.0, rng=a.seed)
     optimiser = mg.optim.RMSprop(model.parameters(), lr=2e-3 if a.full else 1e-2, alpha=0.95)
-    learn, valid = rows_split(ids, B, T)
+    rows = ids[:len(ids) // (B * T) * B * T].reshape(B, -1)
+    cut = int(rows.shape[1] // T * 0.95) * T              # as in char-rnn: the end of each row is for validation
+    learn, valid = (np.append(part, ids[-1]) for part in (rows[:, :cut], rows[:, cut:]))
     trainer = Trainer(model, optimiser, Batches(learn, B, T), clip_value=5.0 / T, valid=valid)
     common.title(f"{layers} × LSTM-{H}, {len(trainer.batches)} steps an epoch")
     losses = []
@@ -112,15 +81,17 @@ def main():
         print(f"  epoch {epoch}: validation {trainer.validate().nats:.3f} nats a letter")
 
     common.title("Units that learned something (correlation with what one can see)")
-    seen = valid[:4000]
-    text = vocabulary.decode(seen)
-    model.eval()
+    text = vocabulary.decode(valid[:4000])
     with mg.no_grad():
-        h = model.recurrent(np.eye(V, dtype=np.float32)[seen][None])[0].data[0]
-    found, sections = explained(h, text), {}
-    for name, (r, unit) in found.items():
-        print(f"  {name:18} unit {unit:3}   {r:+.2f}")
-        sections[f"{name}: unit {unit}, correlation {r:+.2f}"] = text[:500], h[:500, unit] / np.abs(h[:, unit]).max()
+        h = model.recurrent(np.eye(V, dtype=np.float32)[valid[None, :4000]])[0].data[0]
+    # of what does occur in the text: how far each unit goes along with it
+    found = {name: np.corrcoef(seen, h.T)[0, 1:] for name, seen in common.visible(text).items() if seen.std()}
+    sections = {}
+    for name, r in sorted(found.items(), key=lambda item: -np.abs(item[1]).max()):
+        unit = np.abs(r).argmax()
+        print(f"  {name:18} unit {unit:3}   {r[unit]:+.2f}")
+        heading = f"{name}: unit {unit}, correlation {r[unit]:+.2f}"
+        sections[heading] = text[:500], h[:500, unit] / np.abs(h[:, unit]).max()
     for heading, section in list(sections.items())[:2]:
         print(f"\n  {heading}\n" + common.coloured_terminal(*section))
 
@@ -130,9 +101,8 @@ def main():
         choose = chooser(np.random.default_rng(a.seed), t)
         letters = generate(model, vocabulary.encode("The " if "The " in corpus.text else text[:4]), choose)
         said = vocabulary.decode(list(itertools.islice(letters, 150 if not a.full else 1000)))
-        words = said.split()
-        print(f"t = {t}: {sum(w in known for w in words) / max(1, len(words)):4.0%} of its words are in the text\n"
-              f"    {said[:110]!r}")
+        share = np.mean([word in known for word in said.split()] or 0)
+        print(f"t = {t}: {share:4.0%} of its words are in the text\n    {said[:110]!r}")
 
     common.title("To look at")
     common.save(a.out, "05_units.html", common.coloured_html(sections))

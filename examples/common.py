@@ -159,6 +159,19 @@ def rgb(k: int) -> str:
     return "#" + "".join(f"{round(255 + part * (c - 255)):02x}" for c in towards)
 
 
+def visible(text: str) -> dict[str, np.ndarray]:
+    """Things that one can see in a text, such as the place in the line: by name, a number for each character."""
+    rows, column, word, indent, quoted, depth = [], 0, 0, True, False, 0
+    for c in text:
+        column, word = (0 if c == "\n" else column + 1), (0 if c.isspace() else word + 1)
+        indent = c == "\n" or (indent and c == " ")
+        quoted ^= c == '"'
+        depth = max(0, depth + (c in "([{") - (c in ")]}"))
+        rows.append((column, word, indent, quoted, depth > 0, c.isupper(), c.isspace()))
+    return dict(zip(("place in the line", "place in the word", "indentation", "inside quotes", "inside brackets",
+                     "capital letters", "spaces"), np.array(rows, float).T))
+
+
 def coloured_terminal(text: str, values: Any) -> str:
     """Text with a background per character, for terminals with 256 colours; plain where nobody would see it."""
     if not sys.stdout.isatty() or os.environ.get("NO_COLOR"):
