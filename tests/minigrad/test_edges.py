@@ -14,6 +14,7 @@ from samples import INDICES
 
 import minigrad as mg
 from minigrad.rules.indexing import add_at
+from minigrad.rules.reduction import normalize_axis
 
 inf, nan = math.inf, math.nan
 
@@ -422,6 +423,16 @@ def test_axes_along_which_nothing_can_be_taken() -> None:
             np.take_along_axis(x, np.zeros((2, 3), int), axis)
     with pytest.raises(np.exceptions.AxisError, match="dimension 0"):
         np.sort(x[0, 0])
+
+
+def test_axes_are_checked_before_they_are_counted() -> None:
+    assert [normalize_axis(a, 3) for a in (None, (-1, 0), 1)] == [(0, 1, 2), (2, 0), (1,)]
+    with pytest.raises(np.exceptions.AxisError):
+        normalize_axis((0, 3), 3)
+    with pytest.raises(ValueError, match="names an axis twice"):
+        normalize_axis((0, -3), 3)
+    with pytest.raises(ValueError, match="one int axis"):
+        np.average(mg.tensor(np.ones((2, 3))), weights=[1.0, 2.0])
 
 
 def test_shapes_that_do_not_fit_raise_numpys_error() -> None:

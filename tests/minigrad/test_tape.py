@@ -21,7 +21,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import minigrad as mg
 from minigrad import accumulate
-from minigrad.primitive import PRIMITIVES, primitive
+from minigrad.primitive import PRIMITIVES, Primitive, primitive
 from minigrad.recording import watching
 from minigrad.rules import indexing
 from minigrad.tape import describe
@@ -999,3 +999,31 @@ def test_one_infinite_row_of_a_scattered_gradient_stays_alone() -> None:
     g = np.array([[1.0, 1.0], [np.inf, np.nan], [1.0, 1.0]])
     x[np.array([0, 1, 0])].backward(g)
     assert_array_equal(x.grad, [[2, 2], [np.inf, np.nan], [0, 0]])
+
+
+# ------------------------------------------------------------------------------------------------------------
+# Arguments without a derivative, several outputs
+# ------------------------------------------------------------------------------------------------------------
+
+
+def test_what_only_an_argument_without_a_derivative_leads_to_gets_no_gradient() -> None:
+    def forward(a: Any, b: Any) -> Any:
+        return a * b
+
+    scaled = Primitive("scaled", forward, [lambda g, y, a, b: g * b, None])
+    a, b = leaf(2), leaf(4)
+    for other in (b[:2], np.split(b, 2)[0], np.tanh(b[:2])):
+        y = scaled(a, other)
+        assert mg.grad(y.sum(), [a, b])[1] is None
+        y = scaled(a, other)
+        y.sum().backward()
+    assert b.grad is None
+    assert_allclose(a.grad, 2 * b.data[:2] + np.tanh(b.data[:2]))
+
+
+def test_a_rule_of_several_outputs_may_read_them() -> None:
+    both = Primitive("both", lambda x: [np.exp(x), x * x],
+                     [lambda g, y, x: g[0] * y[0] + 2.0 * g[1] * x], outputs=True)
+    for order in (1, 2, 3):
+        assert mg.gradcheck(lambda x: both(x)[0] * 0.5 + both(x)[1], leaf(3), order=order)
+        assert mg.gradcheck(lambda x: both(x)[0], leaf(3), order=order)
