@@ -245,4 +245,4 @@ def test_whatever_is_done_gradients_are_right_or_refused() -> None:
 
 @pytest.mark.slow
 def test_whatever_is_done_in_many_lives() -> None:
-    live(range(1000, 6000), 50)
+    live(range(1000, 2000), 50)
