@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from functools import wraps
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 from .primitive import Primitive
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Untraceable(Exception):
@@ -105,7 +108,7 @@ class scope:
 
 
 class recording:
-    """Context manager that turns recording on or off for this thread and puts it back afterwards."""
+    """Context manager that turns recording on or off for this thread and puts it back afterwards; also a decorator."""
 
     __slots__ = ("_before", "_on")
 
@@ -121,9 +124,20 @@ class recording:
                  trace: TracebackType | None) -> None:
         LOCAL.state.recording = self._before.pop()
 
+    def __call__(self, function: F) -> F:
+        @wraps(function)
+        def inside(*args: Any, **kwargs: Any) -> Any:
+            with recording(self._on):  # one of its own for each call: threads may overlap
+                return function(*args, **kwargs)
+
+        return inside  # type: ignore[return-value]
+
 
 def no_grad() -> recording:
-    """Context manager: what is computed inside carries no gradient. Nests, and concerns this thread only."""
+    """Context manager, or decorator as `@mg.no_grad()`: what is computed inside carries no gradient.
+
+    Nests, and concerns this thread only.
+    """
     return recording(False)
 
 

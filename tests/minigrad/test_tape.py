@@ -726,6 +726,20 @@ def test_no_grad_nests_and_survives_exceptions() -> None:
     assert (x * 2.0).requires_grad
 
 
+def test_no_grad_decorates() -> None:
+    @mg.no_grad()
+    def double(x: mg.Tensor, times: int = 1) -> mg.Tensor:
+        """Twice x."""
+        return 2.0 * x if times == 1 else double(2.0 * x, times=times - 1)
+
+    x = mg.tensor([1.0], requires_grad=True)
+    assert double.__doc__ == "Twice x." and double(x, times=3).data[0] == 8.0
+    assert not double(x).requires_grad and (2.0 * x).requires_grad
+    with pytest.raises(TypeError):
+        double()
+    assert (2.0 * x).requires_grad
+
+
 def test_no_grad_concerns_this_thread_only() -> None:
     x = leaf(3)
     seen = []
