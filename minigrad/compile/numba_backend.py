@@ -207,18 +207,24 @@ class Emitter:
     def _native(self, i: Instruction) -> bool:
         """Whether compiled code can do it."""
         if i.primitive.name == "concatenate":
-            return len(i.result.shape) == 2 and all(
-                (id(i), k) in self.w.layout.in_place or (type(v) is Value and self._reachable(v))
+            return len(i.result.shape) == 2 and i.metadata["axis"] % 2 == 1 and self._columns(i.result) and all(
+                (id(i), k) in self.w.layout.in_place or (type(v) is Value and self._columns(v))
                 for k, v in enumerate(i.operands))
         return i.primitive is matmul and i.values == list(i.operands) and all(
             len(v.shape) == 2 and v.dtype == i.result.dtype and self._reachable(v) for v in (*i.values, i.result)) \
             and i.result.dtype in (np.float32, np.float64) and all(math.prod(v.shape) for v in i.values)
 
     def _reachable(self, v: Value) -> bool:
+        """Whether it lies in one piece."""
+        place = self.w.layout.place.get(v)
+        return self._columns(v) and (place is None or not place.part or place.part[-1] == slice(None))
+
+    def _columns(self, v: Value) -> bool:
+        """Whether it is some columns of an array."""
         place = self.w.layout.place.get(v)
         if place is None:
             return v in self.w.lowered.invariant
-        return all(s == slice(None) for s in place.part)
+        return all(s == slice(None) for s in place.part[:-1])
 
     def _products(self, i: Instruction) -> list[str]:
         if i.primitive is matmul:
@@ -233,8 +239,10 @@ class Emitter:
         found = []
         for k, v in enumerate(i.operands):
             if (id(i), k) not in self.w.layout.in_place:
-                part = ", ".join(f"{s.start}:{s.stop}" if s != slice(None) else ":" for s in contiguous_part(i, k))
-                found.append(f"{self._matrix(i.result)}[{part}] = {self._matrix(v)}")
+                assert type(v) is Value
+                start = contiguous_part(i, k)[-1].start or 0
+                found += [f"for r in range({self.size(v.shape[0])}):", f"    for k in range({self.size(v.shape[1])}):",
+                          f"        {self._cell(i.result, start)} = {self._cell(v, 0)}"]
         return found
 
     def _panels(self, v: Value) -> str:
@@ -246,13 +254,14 @@ class Emitter:
         self.arguments[f"{known}_panels"] = _array_type(v.dtype, 1, False)
         return f"{known}_panels"
 
-    def _matrix(self, v: Value) -> str:
-        """A two-dimensional value that lies in one piece."""
+    def _cell(self, v: Value, start: int) -> str:
+        """The entry of a matrix in row r and column start + k."""
         place = self.w.layout.place.get(v)
-        if place is None:
-            return self._computed(v)
-        name = self._array(place.root)
-        return f"{name}[{self.w.time(place)}]" if place.time else name
+        if place is not None and place.part:
+            start += place.part[-1].start or 0
+        index = [*([self.w.time(place)] if place is not None and place.time else []), "r",
+                 f"k + {self.size(start)}" if start else "k"]
+        return f"{self._computed(v) if place is None else self._array(place.root)}[{', '.join(index)}]"
 
     def _at(self, v: Value) -> str:
         """The same as an array and an offset into it."""

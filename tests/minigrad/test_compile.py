@@ -282,6 +282,22 @@ def test_generated_kernels(seed):
 
 
 @needs_numba
+@pytest.mark.parametrize("axis", [0, 1])
+def test_rows_or_columns_put_together_in_a_compiled_loop(axis):
+    W, U = mg.tensor(normal(H, H, seed=1) / 2, requires_grad=True), mg.tensor(normal(H, H, seed=2), requires_grad=True)
+    h, _, x = leaves(np.float64)
+
+    def step(h, x):
+        z = h @ W
+        halves = np.split(z + x, 2, axis=1) if axis else (z[:1], x[1:])
+        h = np.tanh(np.concatenate([halves[1] * 0.5, halves[0]], axis=axis) @ U + z)
+        return h, np.concatenate([h, z], axis=axis)
+
+    eager = results(step, h, x, [h, x, W, U])
+    assert_same(eager, results(step, h, x, [h, x, W, U], compiled="numba"), 1e-10)
+
+
+@needs_numba
 def test_kernels_pass_on_what_is_not_a_number():
     def step(h, x):
         h = np.tanh(x) + 0.5 * h * mg.sigmoid(x) + mg.relu(x) + np.maximum(x, 0.1)
