@@ -7,7 +7,7 @@ way. Whoever records gradients (`mg.record_gradients`, `mg.draw(loss, gradients=
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -47,21 +47,34 @@ def values_inside(node: Node, see: Callable[[Key, Any], None]) -> None:
     for j, x in enumerate(xs):
         for t in range(call.length):
             see(("input", j, 0, t), x[t])
-    columns: list[list[Any]] = [[] for _ in program.ys]
-    order = range(call.length)
-    for t in reversed(order) if call.scan.reverse else order:
-        known: dict[Any, Any] = dict(zip(program.closures, values[a + b :], strict=True))
-        known.update(zip(program.state, state, strict=True))
-        known.update((value, x[t]) for value, x in zip(program.xs, xs, strict=True))
-        replay(program.forward, known, apply)
+    outputs: dict[int, list[Any]] = {}
+    for t, known in replayed(call, state, xs, values[a + b :]):
         for k, i in enumerate(program.forward):
             for slot, value in enumerate(i.results):
                 see(("step", t, k, slot), np.asarray(known[value]))
-        state = [known[v] for v in program.new_state]
-        for column, value in zip(columns, program.ys, strict=True):
-            column.append(known[value])
-    for j, column in enumerate(columns):
+        outputs[t] = [known[v] for v in program.ys]
+    for j, column in enumerate(in_time(outputs)):
         see(("output", j, 0, 0), np.stack(column))
+
+
+def replayed(
+    call: Call, state: Sequence[Any], xs: Sequence[Any], closures: Sequence[Any]
+) -> Iterator[tuple[int, dict[Any, Any]]]:
+    """Run a scan step by step: for each, in the order of computation, when it is and all its values."""
+    program = call.scan.traced
+    order = range(call.length)
+    for t in reversed(order) if call.scan.reverse else order:
+        known: dict[Any, Any] = dict(zip(program.closures, closures, strict=True))
+        known.update(zip(program.state, state, strict=True))
+        known.update((value, x[t]) for value, x in zip(program.xs, xs, strict=True))
+        replay(program.forward, known, apply)
+        yield t, known
+        state = [known[v] for v in program.new_state]
+
+
+def in_time(outputs: dict[int, list[Any]]) -> Iterator[tuple[Any, ...]]:
+    """Each output at all steps, the earliest first, from the outputs of each step."""
+    return zip(*(outputs[t] for t in sorted(outputs)), strict=True)
 
 
 def gradients_inside(
@@ -97,25 +110,19 @@ def gradients_inside(
                 if parts[0].node is not None:
                     made[parts[0].node.number] = ("input", j, 0)
             state: list[Any] = list(leaves[:a])
-            columns: list[list[Any]] = [[] for _ in program.ys]
-            order = range(call.length)
-            for t in reversed(order) if call.scan.reverse else order:
-                known: dict[Any, Any] = dict(zip(program.closures, leaves[a + b :], strict=True))
-                known.update(zip(program.state, state, strict=True))
-                known.update((value, parts[t]) for value, parts in zip(program.xs, slices, strict=True))
-                replay(program.forward, known, apply)
+            ys: dict[int, list[Any]] = {}
+            for t, values in replayed(call, state, slices, leaves[a + b :]):
                 for k, i in enumerate(program.forward):
-                    value = known[i.results[0]]
+                    value = values[i.results[0]]
                     if isinstance(value, Tensor) and value.node is not None:
                         made[value.node.number] = ("step", t, k)
-                state = [known[v] for v in program.new_state]
-                for column, value in zip(columns, program.ys, strict=True):
-                    column.append(known[value])
-            outputs = [*state, *(np.stack(c[::-1] if call.scan.reverse else c) for c in columns)]
+                state = [values[v] for v in program.new_state]
+                ys[t] = [values[v] for v in program.ys]
+            outputs = [*state, *(np.stack(column) for column in in_time(ys))]
         for j, part in enumerate(cotangents[a:]):
             found["output", j, 0, 0] = measure(part)
 
-        def watch(phase: str, primitive: Primitive, inner: Node | None, values: Sequence[Any], h: Any) -> None:
+        def watch(phase: str, primitive: Primitive, inner: Node | None, _: Sequence[Any], h: Any) -> None:
             known = made.get(inner.number) if inner is not None and phase == "backward" else None
             if known is not None:
                 for slot, part in enumerate(h if primitive.outputs else [h]):

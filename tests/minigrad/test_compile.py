@@ -17,6 +17,7 @@ from minigrad.compile import kernel_cache, passes
 from minigrad.compile.differentiate import differentiate
 from minigrad.compile.fuse import Group, mode, units
 from minigrad.compile.gather import rows_first, table_of
+from minigrad.compile.inside import values_inside
 from minigrad.compile.lower import lower
 from minigrad.compile.program import Program, frozen, replay, signature
 from minigrad.compile.run import NotCompiled, explain
@@ -403,3 +404,13 @@ def test_when_it_is_not():
               E[many] * 2):
         assert table_of(x) is None
     assert table_of(E[many]) is not None
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_what_is_computed_again_for_onlookers_is_what_was_computed(reverse):
+    h, _, x = leaves(np.float64)
+    _, y = mg.scan(lambda h, x: ((new := np.tanh(h + x)), new * x), h, x, reverse=reverse, compiled="numpy")
+    seen = {}
+    values_inside(y.node, lambda key, value: seen.update({key: value}))
+    assert np.array_equal(seen["output", 0, 0, 0], y.data)
+    assert all(np.array_equal(seen["input", 0, 0, t], x.data[t]) for t in range(T))
