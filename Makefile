@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV   := .venv
 PY     := $(VENV)/bin/python
 RUN    := runs/demo
-DEMO   := --hidden 256 --embedding 64 --steps 1800 --schedule cosine --lr 4e-3 --minutes 3
+DEMO   := --hidden 256 --embedding 64 --batch 16 --steps 3600 --schedule cosine --lr 4e-3 --minutes 2
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test examples lint bench gallery fuzz crash mutate clean
