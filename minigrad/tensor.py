@@ -249,7 +249,7 @@ class Tensor(Operators, Variable):
         out = handle(self._data, None)
         out._name = self.name
         if self.node is not None:
-            out._cut = self.node.number, self.slot
+            out._shows = self.node.number, self.slot
         return out
 
     def item(self) -> float | int | bool:

@@ -192,7 +192,7 @@ class Reader:
         found = self.made.get(id(variable))
         if found is not None:
             return found
-        cut = getattr(variable, "_cut", None)
+        cut = getattr(variable, "_shows", None)
         if isinstance(cut, Variable):
             image, data = self.leaf(cut), variable._data
             item = Item(len(self.items), "op", "windows", "windows", "", data.shape, _dtype(data.dtype), scope, [image],

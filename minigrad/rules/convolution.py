@@ -106,7 +106,7 @@ def conv2d(x: Any, weight: Any, bias: Any = None, stride: Pair = 1, padding: Pad
     seen = patches(x, weight.shape[2:], stride, padding, dilation)  # (B, C, R, S, k, l)
     rows: Any = np.reshape(np.transpose(seen, (0, 2, 3, 1, 4, 5)), (-1, weight[0].size))  # one patch a row
     if isinstance(x, Variable) and not x._requires_grad:
-        rows._cut = x  # what is made of constants is not on the tape, and a picture shows images, not patches
+        rows._shows = x  # what is made of constants is not on the tape, and a picture shows images, not patches
     y = rows @ np.transpose(np.reshape(weight, (weight.shape[0], -1)))
     if bias is not None:
         y = y + bias
