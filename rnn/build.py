@@ -5,9 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable
-from fnmatch import fnmatch
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +17,7 @@ from . import dropout
 from .dropout import Scheme
 from .language_model import LanguageModel
 from .layers import GRU, LSTM, RNN, Jordan, Recurrent
+from .run_files import is_of_a_run
 from .settings import DECAYS, EPOCHS, CellName, Compiled, OptimiserName, SchemeName, Settings, SettingsError
 from .text import Batches, Corpus, Ids, Vocabulary, read_corpus, split
 from .train import CosineToTheEnd, Plan, Trainer
@@ -34,24 +33,12 @@ OPTIMISERS: dict[OptimiserName, type[Optimiser]] = {
     "sgd": mg.optim.SGD, "adagrad": mg.optim.Adagrad, "rmsprop": mg.optim.RMSprop, "adam": mg.optim.Adam,
     "adamw": mg.optim.AdamW}
 
-#: What a training writes to its folder.
-CONFIG, METRICS, SAMPLES, BEST, CHECKPOINTS = (
-    "config.json", "metrics.jsonl", "samples.txt", "best.npz", "checkpoint-*.npz")
-PICTURES = ("loss.png", "loss.svg")
-FILES = (CONFIG, METRICS, SAMPLES, BEST, *PICTURES)
-
 PURPOSES = ("initial values", "dropout", "sampling")
 
 
 def generator(seed: int, purpose: str) -> np.random.Generator:
     """A private generator for each purpose, so that one cannot use up another's numbers."""
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(PURPOSES.index(purpose),)))
-
-
-def is_of_a_run(path: Path) -> bool:
-    """Whether a file was written by a training: such a one in the folder of the texts is not one of them."""
-    return (path.name in FILES or fnmatch(path.name, CHECKPOINTS)) and all(
-        (path.parent / name).is_file() for name in (CONFIG, METRICS))
 
 
 def read(s: Settings) -> tuple[Corpus, Vocabulary]:

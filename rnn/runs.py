@@ -30,11 +30,12 @@ import minigrad as mg
 from minigrad.checkpoint import CheckpointError, latest, save_rotating
 from minigrad.environment import blas_info
 
-from .build import BEST, CHECKPOINTS, CONFIG, FILES, METRICS, PICTURES, SAMPLES, generator, make_model, make_plan
+from .build import generator, make_model, make_plan
 from .decode import chooser, generate
 from .language_model import LanguageModel
 from .plot import plot_loss
 from .progress import Progress
+from .run_files import BEST, CHECKPOINTS, CONFIG, FILES, METRICS, PICTURES, SAMPLES
 from .settings import Settings
 from .text import EOS, TextError, Vocabulary
 from .train import Observer, Step, Trainer
