@@ -38,11 +38,11 @@ class Variable:
     Attributes:
         origin: the Node (or the Output of a Node with several) that made it; None for a leaf or a constant.
         requires_grad: whether a gradient flows to it.
-        _shows: for pictures: number and slot of the node whose value it shows, where detach() made it; or the image whose
-            patches it holds.
+        _shows: for pictures: number and slot of the node whose value it has, where detach() made it; or the image
+            whose patches it holds.
     """
 
-    __slots__ = ("__weakref__", "_shows", "_data", "_grad", "_name", "_requires_grad", "_version", "origin")
+    __slots__ = ("__weakref__", "_data", "_grad", "_name", "_requires_grad", "_shows", "_version", "origin")
 
     _shows: tuple[int, int] | Variable
     _data: Array

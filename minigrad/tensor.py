@@ -17,9 +17,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .backward import backpropagate
+from .conversions import Conversions, me
 from .operators import Operators
 from .primitive import TABLE, Primitive, connect
-from .recording import LOCAL, Untraceable, no_grad, recording, scope
+from .recording import LOCAL, no_grad, recording, scope
 from .tape import GraphError, Node, Origin, Output, Tape, Variable, describe, next_number
 
 Array = NDArray[Any]
@@ -135,7 +136,7 @@ def handle(data: Array, origin: Origin | None) -> Tensor:
     return out
 
 
-class Tensor(Operators, Variable):
+class Tensor(Operators, Conversions):
     """An n-dimensional array whose history is recorded.
 
     Make one with `mg.tensor`. It has NumPy's operators and methods, and NumPy's functions accept it. Comparisons give
@@ -150,14 +151,6 @@ class Tensor(Operators, Variable):
     __hash__ = object.__hash__
 
     # -- the value ------------------------------------------------------------------------------------------------
-
-    @property
-    def data(self) -> Array:
-        """The value: a read-only view. To change it, use `assign`."""
-        self._reading("data")
-        view = self._data.view()
-        view.flags.writeable = False
-        return view
 
     def assign(self, value: ArrayLike) -> None:
         """Give this leaf a new value, of the same shape; it is cast to the Tensor's dtype.
@@ -252,21 +245,6 @@ class Tensor(Operators, Variable):
             out._shows = self.node.number, self.slot
         return out
 
-    def item(self) -> float | int | bool:
-        """The value of a one-element Tensor as a Python number."""
-        self._reading("item()")
-        return self._data.item()  # type: ignore[no-any-return]
-
-    def numpy(self) -> Array:
-        """The value as a new, writeable array."""
-        self._reading("numpy()")
-        return self._data.copy()
-
-    def _reading(self, how: str) -> None:
-        """Called wherever a value leaves the tape: a trace that is to stand for all time steps cannot go on."""
-        if self._requires_grad and LOCAL.state.tracing:
-            raise Untraceable(f"the step reads values of {_me(self)} ({how}), so its course may depend on them")
-
     def astype(self, dtype: Any) -> Tensor:
         """This value with another dtype. Between floating dtypes the gradient flows, cast back."""
         from .accumulate import cast as cast_  # a primitive, not a type
@@ -303,9 +281,9 @@ class Tensor(Operators, Variable):
         name = ufunc.__name__
         if kwargs.pop("out", None) is not None:
             raise TypeError(f"np.{name}(..., out=...) would overwrite a value that the tape may need: it met "
-                            f"{_me(self)}. Write t = np.{name}(...) instead.")
+                            f"{me(self)}. Write t = np.{name}(...) instead.")
         if method == "at":
-            raise TypeError(f"np.{name}.at writes into its argument, which the tape may need: it met {_me(self)}. To "
+            raise TypeError(f"np.{name}.at writes into its argument, which the tape may need: it met {me(self)}. To "
                             "add into rows, index with repeated indices instead (the gradient of t[rows] adds repeated "
                             "rows up).")
         implementation = TABLE.get(ufunc)
@@ -326,7 +304,7 @@ class Tensor(Operators, Variable):
         if implementation is None:
             raise _unknown(name, self)
         if kwargs.get("out") is not None:
-            raise TypeError(f"{name}(..., out=...) would overwrite a value that the tape may need: it met {_me(self)}. "
+            raise TypeError(f"{name}(..., out=...) would overwrite a value that the tape may need: it met {me(self)}. "
                             f"Write t = {name}(...) instead.")
         if isinstance(implementation, Primitive):
             args, kwargs = _by_position(name, function, args, kwargs)
@@ -336,54 +314,6 @@ class Tensor(Operators, Variable):
         except TypeError:
             _explain_arguments(name, implementation, args, kwargs)
             raise
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
-        self._reading("NumPy")
-        if self._requires_grad:
-            raise TypeError(f"NumPy asked for the plain array of {_me(self)}, which would cut the graph silently. If "
-                            "the value alone is wanted write t.data; to join Tensors write mg.stack([...]).")
-        if copy is False or (copy is None and dtype in (None, self.dtype)):
-            return self.data
-        return self._data.astype(dtype or self.dtype)
-
-    @property
-    def _mask(self) -> Any:
-        """Asked for by NumPy's masked arrays, which have read `_data` past the tape by then."""
-        if self._requires_grad:
-            raise TypeError(f"a masked array would cut the graph silently: it met {_me(self)}. Write "
-                            "np.where(mask, 0.0, t) with plain arrays instead.")
-        return np.ma.nomask
-
-    def _no_number(self, kind: str) -> None:
-        self._reading(f"{kind}()")
-        if self._requires_grad:
-            raise TypeError(f"{kind}(t) would cut the graph silently: this is {_me(self)}. "
-                            + ("For its value as a Python number write t.item()." if self.size == 1 else
-                               "For its values write t.data."))
-
-    def __float__(self) -> float:
-        self._no_number("float")
-        return float(self._data)
-
-    def __int__(self) -> int:
-        self._no_number("int")
-        return int(self._data)
-
-    def __index__(self) -> int:
-        self._no_number("index")
-        return self._data.__index__()
-
-    def __trunc__(self) -> int:
-        self._no_number("trunc")
-        return int(self._data.item())
-
-    def __round__(self, digits: int | None = None) -> float | int:
-        self._no_number("round")
-        return round(self._data.item(), digits)  # type: ignore[no-any-return]
-
-    def __bool__(self) -> bool:
-        self._reading("bool()")
-        return bool(self._data)
 
     def __len__(self) -> int:
         if not self.ndim:
@@ -395,12 +325,8 @@ class Tensor(Operators, Variable):
             raise TypeError("iteration over a 0-d Tensor")
         return iter(TABLE[np.unstack](self)) if len(self) else iter(())
 
-    def __contains__(self, item: Any) -> bool:
-        self._reading("in")
-        return bool((self._data == getattr(item, "_data", item)).any())
-
     def __setitem__(self, index: Any, value: Any) -> NoReturn:
-        raise TypeError(f"Tensors are not changed in place, since the tape may need the old value of {_me(self)}. "
+        raise TypeError(f"Tensors are not changed in place, since the tape may need the old value of {me(self)}. "
                         "Write t = np.where(condition, new, t); or, for a leaf, t.assign(array).")
 
     def __copy__(self) -> Tensor:
@@ -419,16 +345,6 @@ class Tensor(Operators, Variable):
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("Tensors are not pickled: loading a pickle runs code. Save arrays with mg.save(path, tree).")
-
-    def __format__(self, spec: str) -> str:
-        """As its number where there is a format, `f"{loss:.3f}"`; else as `str` shows it."""
-        if not spec:
-            return str(self)
-        self._reading("format()")
-        if self.size != 1:
-            raise TypeError(f"the format {spec!r} is for a single number, and this is {_me(self)}. Write "
-                            "np.array2string(t.data, precision=3), or format one entry.")
-        return format(self._data.item(), spec)
 
     def __repr__(self) -> str:
         body = np.array2string(self._data, separator=", ", prefix="tensor(", threshold=100)
@@ -454,12 +370,8 @@ _REDUCTIONS: dict[Callable[..., Any], Callable[..., Any]] = {
     np.add: np.sum, np.multiply: np.prod, np.maximum: np.max, np.minimum: np.min}
 
 
-def _me(t: Tensor) -> str:
-    return f"a {describe(t)}" if t.origin is None else describe(t.origin)
-
-
 def _unknown(name: str, t: Tensor) -> TypeError:
-    return TypeError(f"{name} has no derivative rule for Tensors: it met {_me(t)}. If it should be a constant, call it "
+    return TypeError(f"{name} has no derivative rule for Tensors: it met {me(t)}. If it should be a constant, call it "
                      "on t.data; if it should have a gradient, write it with functions that have one or add a rule: "
                      "minigrad.primitive.rule(function, lambda g, y, x: ...).")
 
@@ -474,7 +386,7 @@ def _by_position(name: str, function: Callable[..., Any], args: Any, kwargs: Any
         args, kwargs = (*args, kwargs[key]), {k: v for k, v in kwargs.items() if k != key}
     for key, value in kwargs.items():
         if isinstance(value, Tensor):
-            raise TypeError(f"{name} takes Tensors by position only: {key}= is {_me(value)}. For its value write "
+            raise TypeError(f"{name} takes Tensors by position only: {key}= is {me(value)}. For its value write "
                             f"{key}=t.data.")
     return args, kwargs
 
@@ -506,7 +418,7 @@ def make(kind: type[T], data: Any, requires_grad: bool, name: str | None, dtype:
     """A leaf of class `kind` holding a copy of `data`; see `tensor`."""
     if isinstance(data, Tensor):
         if data._requires_grad:
-            raise TypeError(f"mg.tensor() of a Tensor would cut the graph silently: this is {_me(data)}. Write "
+            raise TypeError(f"mg.tensor() of a Tensor would cut the graph silently: this is {me(data)}. Write "
                             "t.detach() for its value.")
         data = data._data
     elif isinstance(data, (list, tuple)) and any(isinstance(v, Tensor) for v in data):
@@ -547,7 +459,7 @@ def _seed(output: Tensor, g: Any) -> Tensor:
     if not isinstance(output, Tensor):
         raise TypeError(f"expected a Tensor to differentiate, got {type(output).__name__}.")
     if not output._requires_grad:
-        raise GraphError(f"nothing to differentiate: {_me(output)} does not depend on any tensor with "
+        raise GraphError(f"nothing to differentiate: {me(output)} does not depend on any tensor with "
                          "requires_grad=True (or was computed under mg.no_grad()). Make the input with "
                          "mg.tensor(..., requires_grad=True).")
     if g is None:

@@ -18,7 +18,7 @@ RANKS: list[set[str]] = [
     {"minigrad.accumulate"},
     {"minigrad.tape"},
     {"minigrad.backward"},
-    {"minigrad.operators", "minigrad.tensor"},
+    {"minigrad.conversions", "minigrad.operators", "minigrad.tensor"},
     {"minigrad.rules"},
     {"minigrad.scan", "minigrad.nn", "minigrad.optim", "minigrad.check", "minigrad.checkpoint",
      "minigrad.draw",
@@ -28,7 +28,7 @@ RANKS: list[set[str]] = [
     {"examples", "benchmarks"},
 ]
 ENGINE = {"minigrad.primitive", "minigrad.recording", "minigrad.accumulate", "minigrad.tape", "minigrad.backward",
-          "minigrad.operators", "minigrad.tensor", "minigrad.rules"}
+          "minigrad.conversions", "minigrad.operators", "minigrad.tensor", "minigrad.rules"}
 FOLDERS = ("minigrad", "rnn", "examples", "benchmarks")
 FILES = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
 
