@@ -12,7 +12,7 @@ from ..environment import blas_info
 # address of cblas's gemm.
 PRODUCTS = '''\
 from llvmlite import ir
-from numba.core.cgutils import alloca_once_value, create_struct_proxy, for_range
+from numba.core.cgutils import create_struct_proxy
 from numba.extending import intrinsic
 
 

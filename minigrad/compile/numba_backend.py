@@ -98,8 +98,7 @@ def compile_numba(lowered: Lowered, reverse: bool, differentiate: bool) -> Loops
     compiled = load_module(text)
     functions = []
     for source, namespace, name in parts:
-        entries = module.entries + [f"pack{bits}" for bits in module.packed]
-        space = namespace | {k: getattr(compiled, k) for k in entries} | gemm_addresses()
+        space = namespace | {k: getattr(compiled, k) for k in module.entries} | gemm_addresses()
         exec(compile(source, f"<compiled scan, {name}>", "exec"), space)  # our own text, made above
         functions.append(space[name])
     source = "\n\n".join([text, *(part for part, _, _ in parts)])
@@ -248,7 +247,9 @@ class Emitter:
     def _panels(self, v: Value) -> str:
         """A matrix that does not change in the loop, packed before it."""
         bits = 8 * v.dtype.itemsize
-        self.module.packed.add(bits)
+        if bits not in self.module.packed:
+            self.module.packed.add(bits)
+            self.module.entries.append(f"pack{bits}")
         known = self.w.value(v)
         self._bind(f"{known}_panels = pack{bits}({known})")
         self.arguments[f"{known}_panels"] = _array_type(v.dtype, 1, False)

@@ -26,8 +26,11 @@ LARGE = 2**22
 #: Extensions by one of which a CPU has these registers: their bytes, and how many of them a panel is wide.
 REGISTERS = [({"AVX512F", "X86_V4"}, 64, 4), ({"AVX2", "X86_V3"}, 32, 2), ({"ASIMD"}, 16, 4)]
 
-# Source for generated modules; follows that of the BLAS's products.
+# Source for generated modules; follows that of the BLAS's products, whose imports it uses.
 SOURCE = '''\
+from numba.core.cgutils import alloca_once_value, for_range
+
+
 def _tile(real, lanes, vectors):
     @intrinsic
     def tile(typing, k, a, ai, b, bi, c, ci, n):
