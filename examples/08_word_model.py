@@ -52,8 +52,8 @@ def new_trainer(tied: bool = False, **layers) -> Trainer:
     for name, p in model.named_parameters():
         std = 0.01 if name.startswith("embedding") else p.shape[0] ** -0.5 if p.ndim == 2 else 0.0
         p.assign(mg.nn.initialisers.normal(p.shape, rng, std))
-    return Trainer(model, mg.optim.SGD(model.parameters(), lr=20.0 if options.full else 10.0), Batches(learn, 20, 35),
-                   clip_norm=0.25)
+    sgd = mg.optim.SGD(model.parameters(), lr=20.0 if options.full else 10.0)
+    return Trainer(model, sgd, Batches(learn, 20, 35, circular=True), clip_norm=0.25)  # as there: no state is reset
 
 
 curves = {}
@@ -62,22 +62,24 @@ for number, (name, settings) in enumerate(STEPS.items(), 1):
     trainer = new_trainer(**settings)
     print(f"{sum(p.size for p in trainer.model.parameters()):,} parameters, {len(trainer.batches):,} windows an epoch")
     path = options.out / f"08_{'ptb' if options.data else 'python'}_step_{number}_seed_{options.seed}.npz"
-    curve = []
+    curve, every = [], []
     if options.full and path.exists():
         saved = mg.load(path)
         trainer.load_state_dict(saved["trainer"])
-        curve = saved["curve"]
+        curve, every = saved["curve"], saved["losses"]
         print(f"going on after epoch {len(curve)}, from {path}")
     for epoch in range(len(curve) + 1, epochs + 1):
-        start = time.perf_counter()
+        start, cpu = time.perf_counter(), time.process_time()
         losses = [trainer.step().loss for _ in range(len(trainer.batches))]
         took, train = time.perf_counter() - start, float(np.exp(np.mean(losses[-20:])))  # of the last 20 windows
+        cpu = time.process_time() - cpu
         curve.append([train, evaluate(trainer.model, valid, 10, 35).perplexity, took])
+        every.append(losses)
         known = f" (published: {PUBLISHED['train'][epoch]})" if options.data and number == 1 else ""
         print(f"epoch {epoch}: perplexity {train:.1f} at the end{known}, {curve[-1][1]:.1f} in validation, "
-              f"{took:.1f} s", flush=True)
+              f"{took:.1f} s (CPU {cpu:.1f} s)", flush=True)
         if options.full:
-            mg.save(path, {"trainer": trainer.state_dict(), "curve": curve})
+            mg.save(path, {"trainer": trainer.state_dict(), "curve": curve, "losses": every})
     score = evaluate(trainer.model, test, 10, 35).perplexity
     known = f", published {PUBLISHED['test']}" if options.data and number == 1 and options.full else ""
     print(f"test perplexity {score:.2f}{known}")

@@ -49,7 +49,7 @@ class Trainer:
     Args:
         model: what to train.
         optimiser: of its parameters.
-        batches: the windows; an epoch begins with a state of zeros.
+        batches: the windows; an epoch begins with a state of zeros, or only the first one where they are `circular`.
         clip_norm: the largest global norm of the gradient, or None.
         clip_value: the largest absolute value of each entry of the gradient, or None; not both.
         schedule: of the optimiser's learning rate, or None; `PlateauLR` reads the validation loss.

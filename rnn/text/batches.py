@@ -7,6 +7,8 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+import numpy as np
+
 from .checks import TextError, checked_whole
 from .vocabulary import Ids, as_ids
 
@@ -61,14 +63,19 @@ class Batches(Iterator[Window]):
 
         for window in itertools.islice(batches, len(batches)): ...      # one epoch
 
+    With `circular` the text is a circle: the rows begin at equal distances, and each of them goes on where the
+    next one began, the last where the first did. No id is left out, and only the very first window has `first`
+    set: the state is never reset. An epoch has as many windows as without.
+
     `len(batches)` is the number of windows in an epoch, `batches.position` that of the windows given so far.
     Raises TextError where the text is too short for a single window.
     """
 
-    def __init__(self, ids: Ids, batch_size: int, time_steps: int) -> None:
-        ids = as_ids(ids)
+    def __init__(self, ids: Ids, batch_size: int, time_steps: int, *, circular: bool = False) -> None:
+        ids = self._ids = as_ids(ids)
         batch_size = self.batch_size = checked_whole("batch_size", batch_size, 1)
         time_steps = self.time_steps = checked_whole("time_steps", time_steps, 1)
+        self.circular = circular
         self.position = 0
         self._length = (ids.size - 1) // (batch_size * time_steps)
         if self._length < 1:
@@ -76,17 +83,19 @@ class Batches(Iterator[Window]):
                 f"the text is too short: it has {ids.size:,} symbols, and a window of "
                 f"{batch_size} × {time_steps} needs {batch_size * time_steps + 1:,}; {SHORTEN}"
             )
-        self._inputs, self._targets = _rows(ids, batch_size, self._length * time_steps)
+        apart = (ids.size - 1) // batch_size if circular else self._length * time_steps
+        self._places = apart * np.arange(batch_size)[:, None] + np.arange(time_steps)  # of the first inputs
         self._checksum = zlib.crc32(ids.tobytes())
 
     def __len__(self) -> int:
         return self._length
 
     def __next__(self) -> Window:
-        step = self.position % self._length
-        now = slice(step * self.time_steps, (step + 1) * self.time_steps)
+        step = self.position if self.circular else self.position % self._length
+        pairs = self._ids.size - 1  # of an input and its target
+        inputs = (self._places + step * self.time_steps % pairs) % pairs
         self.position += 1
-        return Window(self._inputs[:, now].copy(), self._targets[:, now].copy(), step == 0)
+        return Window(self._ids[inputs], self._ids[inputs + 1], step == 0)
 
     @property
     def epoch(self) -> float:
@@ -116,6 +125,7 @@ class Batches(Iterator[Window]):
             "time_steps": self.time_steps,
             "windows": self._length,
             "checksum": self._checksum,
+            **({"circular": 1} if self.circular else {}),
         }
 
 
@@ -135,15 +145,10 @@ def windows(ids: Ids, batch_size: int, time_steps: int) -> Iterator[Window]:
 
 def _windows(ids: Ids, batch_size: int, time_steps: int) -> Iterator[Window]:
     length = (ids.size - 1) // batch_size
-    inputs, targets = _rows(ids, batch_size, length)
+    used = batch_size * length
+    inputs, targets = (ids[k : used + k].reshape(batch_size, length) for k in (0, 1))
     for start in range(0, length, time_steps):
         now = slice(start, start + time_steps)
         yield Window(inputs[:, now].copy(), targets[:, now].copy(), start == 0)
-    if batch_size * length < ids.size - 1:
-        yield from _windows(ids[batch_size * length :], 1, time_steps)
-
-
-def _rows(ids: Ids, batch_size: int, length: int) -> tuple[Ids, Ids]:
-    """The first `batch_size` contiguous rows of `length` inputs, and their targets, as views."""
-    used = batch_size * length
-    return ids[:used].reshape(batch_size, length), ids[1 : used + 1].reshape(batch_size, length)
+    if used < ids.size - 1:
+        yield from _windows(ids[used:], 1, time_steps)

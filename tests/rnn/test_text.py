@@ -712,6 +712,40 @@ def test_one_walk_along_the_text():
         p += steps
 
 
+@pytest.mark.parametrize("n, batch_size, time_steps", [(66, 4, 5), (65, 4, 4), (104, 1, 10), (1000, 7, 3), (3, 2, 1)])
+def test_a_circular_text_goes_on(n, batch_size, time_steps):
+    """The stream of Saito's RnnlmTrainer: its time index goes on over the epochs, modulo the length of the data."""
+    ids = np.random.default_rng(3).integers(0, 50, n)
+    batches, data = Batches(ids, batch_size, time_steps, circular=True), n - 1
+    assert len(batches) == len(Batches(ids, batch_size, time_steps)) == data // (batch_size * time_steps)
+    seen = set()
+    for k in range(batch_size * len(batches) + n):
+        places = [[(row * (data // batch_size) + k * time_steps + t) % data for t in range(time_steps)]
+                  for row in range(batch_size)]
+        window = next(batches)
+        assert window.inputs.tolist() == ids[places].tolist()
+        assert window.targets.tolist() == ids[np.array(places) + 1].tolist()
+        assert window.first is (k == 0)
+        seen.update(np.ravel(places).tolist())
+    assert len(seen) == data  # every pair of neighbours is learned from sooner or later
+
+
+def test_a_circular_place_is_restored():
+    ids = np.arange(100)
+    batches = Batches(ids, 3, 5, circular=True)
+    for _ in range(3 * len(batches) + 1):
+        next(batches)
+    state = json.loads(json.dumps(batches.state_dict()))
+    resumed = Batches(ids, 3, 5, circular=True)
+    resumed.load_state_dict(state)
+    a, b = next(batches), next(resumed)
+    assert np.array_equal(a.inputs, b.inputs) and np.array_equal(a.targets, b.targets) and not b.first
+    resumed.load_state_dict(state | {"position": 10**30})  # far out, and still somewhere in the text
+    assert next(resumed).inputs.shape == (3, 5)
+    refused(lambda: Batches(ids, 3, 5).load_state_dict(state), "nothing else")
+    refused(lambda: batches.load_state_dict(Batches(ids, 3, 5).state_dict()), "circular", "nothing else")
+
+
 def test_windows_are_copies():
     ids = np.arange(100)
     batches = Batches(ids, 2, 5)
