@@ -39,6 +39,7 @@ from .settings import Settings, SettingsError
 from .text import EMBEDDED, TextError
 from .train import Interrupts, NonFiniteError, Trainer, fit
 
+MANY_NOTES = 10  # about a text that are shown
 MISTAKES = (SettingsError, TextError, RunError, CheckpointError, RenderError)
 
 
@@ -117,8 +118,10 @@ def train(arguments: Namespace) -> int:
     _set_up(settings.threads)
 
     corpus, vocabulary = read(settings)
-    for note in corpus.notes:
+    for note in corpus.notes[:MANY_NOTES]:
         say(f"note: {note}")
+    if len(corpus.notes) > MANY_NOTES:
+        say(f"note: and {len(corpus.notes) - MANY_NOTES:,} more of the kind")
     if saved is not None and saved.vocabulary != vocabulary:
         raise RunError(f"{corpus.name} is not the text that {resume} was trained on: it has other symbols")
     ids = vocabulary.encode(corpus.text)

@@ -10,9 +10,10 @@ import sys
 import sysconfig
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from fnmatch import fnmatch
+from pathlib import Path, PurePath
 from typing import BinaryIO
 
 from .checks import TextError, check_choice, checked_whole, printable
@@ -20,6 +21,7 @@ from .vocabulary import LEVELS, NORMAL_FORMS, Level, NormalForm
 
 MAX_CHARACTERS = 500_000_000  # what is read at most when no limit is given: an endless pipe ends here
 SOURCE_CHARACTERS = 1_000_000  # what "python-source" gives when no limit is given
+MAX_FILES = 150_000  # files and folders that are gone through at most: "/" is refused within seconds
 CHUNK = 1 << 20  # bytes read at a time
 
 
@@ -45,7 +47,8 @@ def read_corpus(
     """Read the text of a file, of a folder's files, of standard input, or of an embedded corpus.
 
     source     a file; a folder, whose files that match `pattern`, at any depth, are joined in the order of
-               their paths (hidden ones are passed over); "-", standard input; or, as str, one of `EMBEDDED`:
+               their paths (hidden ones and links to folders are passed over; a folder with more than
+               `MAX_FILES` is refused); "-", standard input; or, as str, one of `EMBEDDED`:
                "python-reference", the language reference inside every Python, or "python-source", the
                standard library, of which the first million characters are read if there is no `limit`.
                (A file of such a name is "./python-source".)
@@ -159,11 +162,10 @@ class _Reader:
     def folder(self, folder: Path, pattern: str) -> str:
         """The files of a folder, in the order of their paths; those that cannot be read are noted."""
         name = printable(str(folder))
-        try:
-            paths = sorted(folder.rglob(pattern), key=Path.as_posix)
-        except (OSError, ValueError, NotImplementedError) as error:
-            raise TextError(f"cannot search {name} for {pattern!r} (--pattern): {_reason(error)}") from None
-        paths = [p for p in paths if os.path.isfile(p) and not _is_hidden(p.relative_to(folder))]
+        wanted = PurePath(pattern)
+        if not wanted.parts or wanted.anchor:
+            raise TextError(f"cannot search {name} for {pattern!r} (--pattern): give one such as '*.txt' or 'a/*.md'")
+        paths = sorted(self._matching(folder, ("**", *wanted.parts)), key=Path.as_posix)
         if self.skip is not None:
             paths = [p for p in paths if not self.skip(p)]
         if not paths:
@@ -172,6 +174,22 @@ class _Reader:
         if not text and self.notes:
             raise TextError(f"no file in {name} that matches {pattern!r} gives a text; {self.notes[0]}")
         return text
+
+    def _matching(self, folder: Path, pattern: Sequence[str]) -> Iterator[Path]:
+        """The files in a folder, at any depth, that are not hidden and match. Raises TextError where it is huge."""
+        seen = 0
+        for inside, folders, files in os.walk(folder):
+            folders[:] = [name for name in folders if not name.startswith(".")]
+            seen += len(folders) + len(files)
+            if seen > MAX_FILES:
+                raise TextError(f"{printable(str(folder))} has more than {MAX_FILES:,} files and folders in it: "
+                                "give a smaller folder, or a single file")
+            above = Path(inside).relative_to(folder).parts
+            for name in files:
+                if not name.startswith(".") and _matches((*above, name), pattern):
+                    path = Path(inside, name)
+                    if path.is_file():
+                        yield path
 
     def files(self, paths: Iterable[Path]) -> str:
         """The texts of files in one; each begins on a line of its own, except at byte level."""
@@ -224,8 +242,13 @@ def _codec(encoding: str) -> str:
     return name
 
 
-def _is_hidden(path: Path) -> bool:
-    return any(part.startswith(".") for part in path.parts)
+def _matches(path: Sequence[str], pattern: Sequence[str]) -> bool:
+    """Whether the parts of a path match those of a pattern; "**" is any number of folders."""
+    if not pattern:
+        return not path
+    if pattern[0] == "**":
+        return any(_matches(path[k:], pattern[1:]) for k in range(len(path) + 1))
+    return bool(path) and fnmatch(path[0], pattern[0]) and _matches(path[1:], pattern[1:])
 
 
 def _reason(error: Exception) -> str:

@@ -92,6 +92,10 @@ def place(tmp_path_factory):
     (["train", "--resume", "RUN", "--overwrite"], "leave out --run and --overwrite"),
     (["train", "--resume", "GONE", "--steps", "9"], "the checkpoints of"),
     (["train", "--resume", "FULL", "--steps", "9"], "FULL/metrics.jsonl: Is a directory"),
+    (["train", "--resume", "/"], "there is no run in /"),
+    (["sample", "/"], "there is no run in /"),
+    (["evaluate", "/"], "there is no run in /"),
+    (["draw", "/"], "there is no run in /"),
     (["sample", ""], "'' is no name"),
     (["sample", "RUN", "--length", MANY], "smaller number is needed"),
     (["sample", "RUN", "--prompt", "\ud800"], "U+D800"),
@@ -134,6 +138,46 @@ def test_a_text_that_is_huge(place, monkeypatch, capsys):
     assert main(["train", str(place / "TEXT"), *SMALL]) == 2
     error = capsys.readouterr().err
     assert "--limit" in error and len(error.splitlines()) == 1
+
+
+def test_a_folder_that_is_huge(tmp_path, monkeypatch, capsys):
+    """As "/" is: it is not searched to its end, and not read."""
+    monkeypatch.setattr(rnn.text.corpus, "MAX_FILES", 20)
+    monkeypatch.chdir(tmp_path)
+    huge = tmp_path / "huge"
+    for k in range(10):
+        (huge / f"sub{k}" / ".hidden").mkdir(parents=True)
+        (huge / f"sub{k}" / "a.txt").write_text("the quick brown fox. " * 20)
+    assert main(["train", "huge", *SMALL, "--run", "run"]) == 0
+    assert main(["evaluate", "run", "huge"]) == 0
+    (huge / "one more").write_text("")
+    capsys.readouterr()
+    monkeypatch.setattr(rnn.text.corpus._Reader, "file", lambda *_: pytest.fail("it was read"))
+    for argv in (["train", "huge", *SMALL], ["train", "--resume", "run", "--steps", "9"], ["evaluate", "run"]):
+        assert main(argv) == 2
+        error = capsys.readouterr().err
+        assert "more than 20 files and folders" in error and len(error.splitlines()) == 1
+
+
+def test_many_files_that_are_no_text(place, tmp_path, monkeypatch, capsys):
+    """Ten of them are named, the others counted."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(place / "TEXT", "text.txt")
+    for k in range(25):
+        (tmp_path / f"{k}.txt").write_bytes(b"\0")
+    assert main(["train", ".", *SMALL]) == 0
+    notes = [line for line in capsys.readouterr().err.splitlines() if line.startswith("note")]
+    assert len(notes) == 11 and notes[-1] == "note: and 15 more of the kind"
+
+
+def test_which_files_of_a_folder_match(tmp_path, monkeypatch):
+    for name in ("a.txt", "b/a.txt", "b/c/a.txt", "b/c/d/a.md", "c/.a.txt", ".d/a.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(name)
+    for pattern, found in {"*.txt": "a.txt b/a.txt b/c/a.txt", "**/*.txt": "a.txt b/a.txt b/c/a.txt", "b/*": "b/a.txt",
+                           "b/**/a.*": "b/a.txt b/c/a.txt b/c/d/a.md", "*/a.*": "b/a.txt b/c/a.txt b/c/d/a.md",
+                           "**": "a.txt b/a.txt b/c/a.txt b/c/d/a.md", "./a.txt": "a.txt b/a.txt b/c/a.txt"}.items():
+        assert rnn.text.read_corpus(tmp_path, pattern=pattern).text.split() == found.split(), pattern
 
 
 def test_numbers_that_are_odd_but_possible(place, capsys):
