@@ -1,13 +1,12 @@
 """Two published training curves, reproduced: run this on the text of tiny-shakespeare (1 115 394 characters).
 
-    python -m benchmarks.curves char-rnn TEXT          # two layers of LSTM-128; a few minutes an epoch at
-    most python -m benchmarks.curves min-char-rnn TEXT      # one layer of RNN-100, one sequence at a time
+    python -m benchmarks.curves char-rnn TEXT         # two layers of LSTM-128; a few minutes an epoch at most
+    python -m benchmarks.curves min-char-rnn TEXT     # one layer of RNN-100, one sequence at a time
 
 `char-rnn` has the settings of Karpathy's program of that name; its validation loss stands beside the
 published one. `min-char-rnn` has those of his hundred lines of NumPy: the loss of 25 characters, smoothed
 as there. A single sequence at this learning rate is a bumpy road: after 10 000 iterations other seeds end
-between 51 and 57 (`--seed 2` is one of the good ones); his own program
-scatters as widely over its first 2000.
+between 51 and 57 (`--seed 2` is one of the good ones); his own program scatters as widely over its first 2000.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
     python -m benchmarks.seq2seq_curves addition.txt date.txt          # files of lines `question_answer`
     python -m benchmarks.seq2seq_curves addition.txt --epochs 5 --models "reversed, peeky"
+    python -m benchmarks.seq2seq_curves date.txt --save curves         # the same again goes on where it was
 
 A file whose questions have a + is addition, any other is dates. The settings and the curves are those of
 "Deep Learning from Scratch 2" (Saito 2018), chapters 7 and 8: embedding 16, batches of 128, Adam 1e-3,
@@ -13,6 +14,8 @@ from __future__ import annotations
 import argparse
 import itertools
 import time
+import zlib
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -47,34 +50,73 @@ def accuracy(model: Seq2Seq, data: Pairs, batch: int = 500) -> float:
     return 100 * right / len(data)
 
 
-def train(name: str, data: Pairs, epochs: int | None, only: list[str] | None, compiled: bool | str) -> None:
-    """Print the curve of each model of a task."""
-    hidden, published_epochs, models = TASKS[name]
-    training, test = data.split(0.9, rng=1984)
-    print(f"{name}: {len(training):,} + {len(test):,} pairs, {len(data.vocabulary)} symbols, e.g. "
-          f"{data.text(test.questions[0])!r} → {data.text(test.answers[0])!r}")
+class Learner:
+    """A model, its optimiser and its batches; what the next epoch depends on, and the curve so far."""
+
+    def __init__(self, name: str, data: Pairs, options: dict[str, Any], compiled: bool | str) -> None:
+        self.training, self.test = data.split(0.9, rng=1984)
+        self.model = Seq2Seq.build(len(data.vocabulary), TASKS[name][0], 16, layer=rnn.LSTM, compiled=compiled, rng=0,
+                                   **options)
+        self.optimiser = mg.optim.Adam(self.model.parameters(), lr=1e-3)
+        self.batches = PairBatches(self.training, 128, rng=0)
+        self.curve: list[list[float]] = []  # loss, accuracy in %, milliseconds and CPU milliseconds a step
+        self._data = zlib.crc32(np.ascontiguousarray(np.hstack([data.questions, data.answers])).tobytes())
+
+    def epoch(self) -> None:
+        """Learn from every pair once; a point of the curve."""
+        losses, start, cpu = [], time.perf_counter(), time.process_time()
+        for batch in itertools.islice(self.batches, len(self.batches)):
+            self.optimiser.zero_grad()
+            loss = self.model.loss(batch.questions, batch.answers)
+            loss.backward()
+            mg.optim.clip_grad_norm(self.optimiser.parameters, 5.0)
+            self.optimiser.step()
+            losses.append(float(loss.data))
+        took = [1000 * t / len(self.batches) for t in (time.perf_counter() - start, time.process_time() - cpu)]
+        self.curve.append([float(np.mean(losses)), accuracy(self.model, self.test), *took])
+
+    def save(self, path: Path) -> None:
+        """Write all that the next epoch depends on."""
+        mg.save(path, {"data": self._data, "model": self.model.state_dict(), "generators": self.model.generator_state(),
+                       "optimiser": self.optimiser.state_dict(), "batches": self.batches.state_dict(),
+                       "curve": self.curve})
+
+    def load(self, path: Path) -> None:
+        """Go on from a file. Raises ValueError where it is of other pairs or another model."""
+        saved = mg.load(path)
+        if saved["data"] != self._data:
+            raise ValueError(f"{path} was learned from other pairs: give another folder")
+        self.model.load_state_dict(saved["model"])
+        self.model.load_generator_state(saved["generators"])
+        self.optimiser.load_state_dict(saved["optimiser"])
+        self.batches.load_state_dict(saved["batches"])
+        self.curve = saved["curve"]
+
+
+def train(name: str, data: Pairs, epochs: int | None, only: list[str] | None, compiled: bool | str,
+          folder: Path | None = None) -> None:
+    """Print the curve of each model of a task; with a folder, from where an earlier call was."""
+    _, published_epochs, models = TASKS[name]
     for model_name, (options, published) in models.items():
         if only and model_name not in only:
             continue
-        model = Seq2Seq.build(len(data.vocabulary), hidden, 16, layer=rnn.LSTM, compiled=compiled, rng=0,
-                              **options)
-        optimiser = mg.optim.Adam(model.parameters(), lr=1e-3)
-        batches = PairBatches(training, 128, rng=0)
-        print(f"\n{model_name}: {sum(p.size for p in model.parameters()):,} parameters\n"
-              "epoch    loss   accuracy   published   ms/step", flush=True)
-        for epoch in range(1, (epochs or published_epochs) + 1):
-            start, losses = time.perf_counter(), []
-            for batch in itertools.islice(batches, len(batches)):
-                optimiser.zero_grad()
-                loss = model.loss(batch.questions, batch.answers)
-                loss.backward()
-                mg.optim.clip_grad_norm(optimiser.parameters, 5.0)
-                optimiser.step()
-                losses.append(float(loss.data))
-            took = 1000 * (time.perf_counter() - start) / len(batches)
+        learner = Learner(name, data, options, compiled)
+        path = None if folder is None else folder / f"{name}_{model_name.replace(', ', '_')}.npz"
+        if path is not None and path.exists():
+            learner.load(path)
+        question, answer = data.text(learner.test.questions[0]), data.text(learner.test.answers[0])
+        print(f"\n{name}, {model_name}: {len(learner.training):,} + {len(learner.test):,} pairs, "
+              f"{len(data.vocabulary)} symbols, e.g. {question!r} → {answer!r}; "
+              f"{sum(p.size for p in learner.model.parameters()):,} parameters\n"
+              "epoch    loss   accuracy   published   ms/step       CPU", flush=True)
+        for epoch in range(1, max(epochs or published_epochs, len(learner.curve)) + 1):
+            if epoch > len(learner.curve):
+                learner.epoch()
+                if path is not None:
+                    learner.save(path)
+            loss, right, took, cpu = learner.curve[epoch - 1]
             known = f"{published[epoch]:9.1f} %" if epoch in published else f"{'–':>11}"
-            print(f"{epoch:5d} {np.mean(losses):7.4f} {accuracy(model, test):8.2f} % {known} {took:9.1f}",
-                  flush=True)
+            print(f"{epoch:5d} {loss:7.4f} {right:8.2f} % {known} {took:9.1f} {cpu:9.1f}", flush=True)
 
 
 def main() -> None:
@@ -85,12 +127,16 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, help="by default as published: 25 for addition, 10 for dates")
     parser.add_argument("--models", nargs="*", help="only these, by the names that are printed")
     parser.add_argument("--compiled", choices=["auto", "yes", "no"], default="auto", help="the loop")
+    parser.add_argument("--save", type=Path, metavar="DIR", help="a folder for a file per model, written after each "
+                                                                 "epoch, from which another call goes on bit for bit")
     a = parser.parse_args()
     keep_memory()
     compiled = {"auto": "auto", "yes": True, "no": False}[a.compiled]
+    if a.save is not None:
+        a.save.mkdir(parents=True, exist_ok=True)
     for pairs in [read_pairs(path) for path in a.files] or [addition(50_000, rng=0)]:
         name = "addition" if "+" in pairs[0][0] else "dates"
-        train(name, Pairs.from_text(pairs), a.epochs, a.models, compiled)
+        train(name, Pairs.from_text(pairs), a.epochs, a.models, compiled, a.save)
 
 
 if __name__ == "__main__":
