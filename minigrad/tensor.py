@@ -71,7 +71,7 @@ def apply(primitive: Primitive, args: tuple[Any, ...], metadata: dict[str, Any] 
         sources = arguments = tuple(inputs)
         if not primitive.keeps_nothing:
             if raw_array:
-                values = [_own(v) if v is i else v for v, i in zip(values, inputs, strict=True)]
+                values = [own(v) if v is i else v for v, i in zip(values, inputs, strict=True)]
             arguments = tuple(values) if primitive.keeps_everything else tuple(
                 [v if kept else i for v, i, kept in zip(values, inputs, primitive.keeps, strict=True)])
         shape: Any
@@ -119,7 +119,7 @@ def _not_plain(what: str, a: Any) -> TypeError:
     return TypeError(f"{what} cannot use an np.matrix, which multiplies differently: give np.asarray(a).")
 
 
-def _own(a: Any) -> Any:
+def own(a: Any) -> Any:
     """A user's array that the tape keeps is copied, so that writing to it later cannot change a gradient."""
     if not isinstance(a, np.ndarray) or (a.base is None and not a.flags.writeable):
         return a

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from ..primitive import Primitive
 from ..recording import LOCAL, Untraceable, scope
 from ..tape import Node, Output, next_number
-from ..tensor import Tensor, apply, grad, handle
+from ..tensor import Tensor, apply, grad, handle, own
 from ..tree import tree_leaves, tree_map
 from .differentiate import differentiate
 from .lower import lower
@@ -266,13 +266,17 @@ def prepare(step: Step, state: Any, inputs: Any, length: int, reverse: bool, bac
     found = trace(step, state, inputs, first)
     if backend not in ("numpy", "numba"):
         backend = choose(length, state)
-    leaves = [*tree_leaves(state), *tree_leaves(inputs)]
-    arguments = [t.origin or t if isinstance(t, Tensor) else t for t in leaves] + found.sources
+    leaves, sources, values = [*tree_leaves(state), *tree_leaves(inputs)], found.sources, found.values
+    if LOCAL.state.recording:  # backward reads them, and whoever gave an array may write to it before
+        leaves = [own(t) for t in leaves]
+        values = [own(v) if v is s else v for v, s in zip(values, sources, strict=True)]
+        sources = [v if isinstance(s, np.ndarray) else s for v, s in zip(values, sources, strict=True)]
+    arguments = [t.origin or t if isinstance(t, Tensor) else t for t in leaves] + sources
     needs = tuple([isinstance(t, Tensor) and t._requires_grad for t in leaves]) + found.differentiable
     if not LOCAL.state.recording:
         needs = (False,) * len(needs)
     scan = _lookup(found, step, state, inputs, first, reverse, needs, backend)
-    arrays = [t._data if isinstance(t, Tensor) else t for t in leaves] + found.values
+    arrays = [t._data if isinstance(t, Tensor) else t for t in leaves] + values
     return found, scan, arguments, arrays
 
 

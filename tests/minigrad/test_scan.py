@@ -259,6 +259,31 @@ def test_a_changed_weight_is_noticed():
         ys.sum().backward()
 
 
+@pytest.mark.parametrize("every", [None, 4])
+@pytest.mark.parametrize("changed", range(4))
+def test_arrays_that_are_written_to_later_change_no_gradient(changed, every):
+    """Those of a state, of inputs, and two that the step uses: first and second order."""
+    def gradients(write):
+        arrays = [normal(B, H, seed=2), normal(T, B, H, seed=3), normal(H, seed=4), normal(H, seed=5)]
+        W = mg.tensor(normal(H, H, seed=1) * 0.5, requires_grad=True)
+
+        def step(h, x):
+            h = np.tanh(x * W[0] + h @ W + arrays[2]) * arrays[3]
+            return h, h
+
+        h, ys = mg.scan(step, arrays[0], arrays[1], compiled="numpy", checkpoint_every=every)
+        loss = np.sum(ys * ys)
+        if write:
+            arrays[changed] *= -3.0
+        (first,) = mg.grad(loss, W, retain_graph=True)
+        (g,) = mg.grad(loss, W, create_graph=True)
+        (second,) = mg.grad(np.sum(g * g), W)
+        return first.data, g.data, second.data
+
+    for a, b in zip(gradients(False), gradients(True), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
 @pytest.mark.parametrize("how", ["numpy", True])
 def test_second_order(how):
     W, h0, xs = problem()
