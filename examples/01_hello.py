@@ -22,15 +22,13 @@ import minigrad as mg
 
 LETTERS = "helo"
 EYE = np.eye(len(LETTERS))
-INPUTS = np.array([LETTERS.index(c) for c in "hell"])
-TARGETS = np.array([LETTERS.index(c) for c in "ello"])
+INPUTS, TARGETS = (np.array([LETTERS.index(c) for c in word]) for word in ("hell", "ello"))
 
 
 def network(rng, hidden=8):
     """The parameters, by name."""
     shapes = {"W": (4, hidden), "U": (hidden, hidden), "b": (hidden,), "V": (hidden, 4)}
-    return {name: mg.tensor(rng.normal(0, 0.5, shape), requires_grad=True, name=name)
-            for name, shape in shapes.items()}
+    return {name: mg.tensor(rng.normal(0, 0.5, size), requires_grad=True, name=name) for name, size in shapes.items()}
 
 
 def run(p, ids):

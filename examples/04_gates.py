@@ -94,7 +94,8 @@ def main():
         common.title(f"{title}, T = {T}: without memory {says} = {baseline:.4f}")
         for name in CELLS:
             start = time.process_time()
-            losses = curves[title, name] = learn(name, task, T, *rest, a.seed)
+            losses = common.once(a, f"04_{title}_{name}", learn, name, task, T, *rest, a.seed)
+            curves[title, name] = losses
             below = np.flatnonzero(smooth(losses, 20) < 0.5 * baseline)
             when = f"half the baseline after {below[0] + 20} steps" if below.size else "never at half the baseline"
             print(f"  {name:18} {np.mean(losses[-20:]):.4f}   {when}   ({time.process_time() - start:.1f} s)")

@@ -82,8 +82,8 @@ def main():
     results = {}
     for name, scheme in SCHEMES.items():
         start = time.process_time()
-        found = np.array([learn(scheme, parts, len(vocabulary), hidden, batch, length, steps, a.seed + s)
-                          for s in range(seeds)])
+        found = np.array([common.once(a, f"07_{name}_{s}", learn, scheme, parts, len(vocabulary), hidden, batch, length,
+                                      steps, a.seed + s) for s in range(seeds)])
         results[name] = found
         columns = [f"{m:.3f} ± {s:.3f}" for m, s in zip(found.mean(0), found.std(0, ddof=1))]
         print(f"  {name:14} {'    '.join(columns)}    ({time.process_time() - start:.0f} s)")

@@ -56,7 +56,7 @@ def new_trainer(tied: bool = False, **layers) -> Trainer:
     return Trainer(model, sgd, Batches(learn, 20, 35, circular=True), clip_norm=0.25)  # as there: no state is reset
 
 
-curves = {}
+curves, scores = {}, []
 for number, (name, settings) in enumerate(STEPS.items(), 1):
     title(f"{number}. {name}")
     trainer = new_trainer(**settings)
@@ -82,7 +82,9 @@ for number, (name, settings) in enumerate(STEPS.items(), 1):
             mg.save(path, {"trainer": trainer.state_dict(), "curve": curve, "losses": every})
     score = evaluate(trainer.model, test, 10, 35).perplexity
     known = f", published {PUBLISHED['test']}" if options.data and number == 1 and options.full else ""
-    print(f"test perplexity {score:.2f}{known}")
+    gain = f"; the step has brought {scores[-1] - score:+.2f}" if scores else ""
+    print(f"test perplexity {score:.2f}{known}{gain}")
+    scores.append(score)
     curves[f"{name}: {score:.1f}"] = curve
 
 title("To stop and to go on")

@@ -16,7 +16,7 @@ import itertools
 import time
 
 import numpy as np
-from common import arguments, plot
+from common import arguments, kept, load_training, plot, save_training
 
 import minigrad as mg
 import rnn
@@ -43,14 +43,16 @@ def accuracy(model: rnn.Seq2Seq, data: Pairs, beam: int = 1) -> float:
     return 100 * np.mean([data.text(a) == data.text(b) for a, b in zip(found, data.answers)])
 
 
-def train(data: Pairs, test: Pairs, size: tuple, forcing: float = 1.0, **how) -> tuple[rnn.Seq2Seq, list[float]]:
-    """A new model after its epochs, and how it answered the test after each of them."""
+def train(name: str, data: Pairs, test: Pairs, size: tuple, forcing: float = 1.0,
+          **how) -> tuple[rnn.Seq2Seq, list[float]]:
+    """A model after its epochs, and how it answered the test after each of them; with --full it can be stopped."""
     _, hidden, epochs, batch_size, rate = size
     model = rnn.Seq2Seq.build(len(data.vocabulary), hidden, 16, layer=rnn.LSTM, rng=options.seed, **how)
     adam = mg.optim.Adam(model.parameters(), lr=rate)
     batches = PairBatches(data, batch_size, rng=options.seed)
-    curve = []
-    for epoch in range(epochs):
+    parts, path = {"model": model, "adam": adam, "batches": batches}, kept(options, f"09_{name}")
+    curve = load_training(path, parts) if options.full else []
+    for epoch in range(len(curve), epochs):
         start, p = time.perf_counter(), 1 - (1 - forcing) * epoch / max(epochs - 1, 1)  # fewer true symbols by and by
         for batch in itertools.islice(batches, len(batches)):
             adam.zero_grad()
@@ -61,6 +63,8 @@ def train(data: Pairs, test: Pairs, size: tuple, forcing: float = 1.0, **how) ->
         curve.append(accuracy(model, test))
         took = time.perf_counter() - start
         print(f"    epoch {epoch + 1:2d}: loss {loss.item():.4f}, {curve[-1]:6.2f} % right, {took:.1f} s", flush=True)
+        if options.full:
+            save_training(path, parts, curve)
     return model, curve
 
 
@@ -94,14 +98,14 @@ for task in wanted:
           f"{test.text(test.questions[0])!r} → {test.text(test.answers[0])!r}")
     for name, how in MODELS[task].items():
         print(f"  {name}")
-        model, curves[f"{task}: {name}"] = train(data, test, size, **how)
+        model, curves[f"{task}: {name}"] = train(f"{task} {name}", data, test, size, **how)
     if task == "dates":
         attention_map(model, test)
     else:
         few = test[:500 if options.full else 50]
         print(f"  greedy {accuracy(model, few):.2f} %, beam of 5 {accuracy(model, few, 5):.2f} % of {len(few)}")
         print("  reversed, peeky, scheduled sampling: true symbols fall from all to three quarters")
-        _, curves[f"{task}: … and scheduled sampling"] = train(data, test, size, 0.75, **how)
+        _, curves[f"{task}: … and scheduled sampling"] = train("sampled", data, test, size, 0.75, **how)
 
 
 def draw_curves(ax) -> None:

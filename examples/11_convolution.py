@@ -103,6 +103,7 @@ for pool, drop in variants:
         schedule.step()
         print(f"{right(net):.2f}", end=" ", flush=True)
     print(f"% right after each epoch, {time.perf_counter() - start:.1f} s")
+print(f"one of class {ask_labels[0]}: softmax gives", *mg.softmax(net.eval()(mg.tensor(ask[:1]))).data[0].round(3))
 
 
 def draw(*axes) -> None:

@@ -11,6 +11,7 @@ import os
 import re
 import sys
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import numpy as np
 
+import minigrad as mg
 from minigrad.environment import keep_memory
 
 # Colours that stay apart in colour blindness (Okabe & Ito 2008), in the order in which curves use them.
@@ -83,7 +85,9 @@ def plot(out: Path, name: str, draw: Callable[..., Any], rows: int = 1, columns:
     except ImportError:
         print(f"no {name}: plots need matplotlib, pip install 'minigrad-rnn[plot]'")
         return
-    with rc_context({**STYLE, "axes.prop_cycle": _cycle()}):
+    with rc_context({**STYLE, "axes.prop_cycle": _cycle()}), warnings.catch_warnings():
+        # it looks for the best place, and warns where that takes more than a second: the machine is busy
+        warnings.filterwarnings("ignore", "Creating legend", UserWarning)
         figure = Figure(figsize=size, layout="constrained")
         draw(*figure.subplots(rows, columns, squeeze=False, **options).ravel())
         figure.savefig(picture := io.StringIO(), format="svg", metadata={"Date": None, "Creator": None})
@@ -140,6 +144,45 @@ def side_by_side(diagrams: dict[str, Any], columns: int, background: str = "#FFF
     return (f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {sum(widths):.1f} {y:.1f}" role="img" '
             'font-family="Helvetica" font-size="14" text-anchor="middle">\n'
             f'<rect width="100%" height="100%" fill="{background}"/>\n' + "\n".join(parts) + "\n</svg>\n")
+
+
+# ------------------------------------------------------------------------------------- long runs that are stopped
+
+def kept(a: argparse.Namespace, name: str) -> Path:
+    """The file in which a run with these arguments keeps something."""
+    data = Path(a.data).stem + "_" if getattr(a, "data", None) else ""
+    return a.out / f"{name}_{data}seed_{a.seed}.npz".replace(" ", "_").replace(",", "")
+
+
+def once(a: argparse.Namespace, name: str, make: Callable[..., Any], *arguments: Any) -> Any:
+    """What `make(*arguments)` gives; with --full it is kept beside the figures, and taken from there the next time."""
+    path = kept(a, name)
+    if a.full and path.exists():
+        print(f"  (from {path}, of an earlier run)")
+        return mg.load(path)["result"]
+    result = make(*arguments)
+    if a.full:
+        mg.save(path, {"result": result})
+    return result
+
+
+def save_training(path: Path, parts: Mapping[str, Any], curve: list[Any]) -> None:
+    """Write the curve so far and all that the next step depends on: the states of the model and of the others."""
+    model = parts["model"]
+    mg.save(path, {"curve": curve, "generators": model.generator_state(),
+                   **{name: part.state_dict() for name, part in parts.items()}})
+
+
+def load_training(path: Path, parts: Mapping[str, Any]) -> list[Any]:
+    """The curve of a training that was stopped, whose states the parts get; an empty one where there is none."""
+    if not path.exists():
+        return []
+    saved = mg.load(path)
+    for name, part in parts.items():
+        part.load_state_dict(saved[name])
+    parts["model"].load_generator_state(saved["generators"])
+    print(f"    going on after epoch {len(saved['curve'])}, from {path}")
+    return list(saved["curve"])
 
 
 # ------------------------------------------------------------------------------------------------ coloured text
