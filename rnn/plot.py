@@ -45,5 +45,5 @@ def plot_loss(records: Iterable[Mapping[str, Any]], level: Level = "char", ax: A
     ax.spines[["top", "right"]].set_visible(False)
     ax.grid(axis="y", color="#e6e6e6")
     if ax.get_legend_handles_labels()[0]:
-        ax.legend(frameon=False)
+        ax.legend(frameon=False, loc="best")  # said, so that a busy machine is not warned of
     return ax

@@ -122,7 +122,7 @@ class GradientProbe(Mapping[str, dict[str, Array]]):
             ax.set_yscale("log")
         ax.set_xlabel("time step")
         ax.set_ylabel("norm of the gradient")
-        ax.legend()
+        ax.legend(loc="best")  # said, so that a busy machine is not warned of
         return ax
 
 
