@@ -50,6 +50,12 @@ class Sample:
 SAMPLES: list[Sample] = []
 
 
+class Group(tuple[Sample, ...]):
+    """The samples of one function. A test of the table is given a group and walks it, see `conftest.py`: to begin a
+    test takes pytest longer than what most samples need.
+    """
+
+
 def add(of: str, f: Callable[..., Any], *args: Array, case: str = "",
         reference: Callable[..., Any] | None = None,
         half: bool = True) -> None:
@@ -565,3 +571,6 @@ add("cross_entropy_slope", lambda x, s: softmax_rules._cross_entropy_slope(
     reference=lambda x, s: s[:, None] * (slow_softmax(x) - np.eye(4)[integers(4, 3)]))
 add("minus_one_hot", lambda p: softmax_rules._minus_one_hot(p, targets=integers(4, 3)), normal(3, 4),
     reference=lambda p: p - np.eye(4)[integers(4, 3)])
+
+
+GROUPS = {of: Group([s for s in SAMPLES if s.of == of]) for of in dict.fromkeys([s.of for s in SAMPLES])}

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
-from samples import DECLARED, SAMPLES, Sample, generator
+from samples import DECLARED, GROUPS, SAMPLES, Sample, generator
 
 import minigrad as mg
 from minigrad.primitive import TABLE, Primitive
 from minigrad.recording import watching
 
-every_sample = pytest.mark.parametrize("sample", SAMPLES, ids=lambda s: s.id)
+every_sample = pytest.mark.parametrize("sample", GROUPS.values(), ids=GROUPS)
 
 
 def leaves(arrays: Sequence[Any], dtype: Any = np.float64) -> list[mg.Tensor]:
@@ -69,6 +69,10 @@ def test_every_public_function_has_a_sample() -> None:
             "stop_gradient"}
     about_shapes = {"shape", "ndim", "size", "nonzero"}
     assert (differentiable | ours) - about_shapes - shown == set()
+
+
+def test_no_sample_is_passed_over() -> None:
+    assert sorted(s.id for group in GROUPS.values() for s in group) == sorted(s.id for s in SAMPLES)
 
 
 # ------------------------------------------------------------------------------------------------------------
