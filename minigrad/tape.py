@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .primitive import Primitive
-from .recording import Scope
+from .recording import LOCAL, Scope
 
 Array = NDArray[Any]
 
@@ -38,13 +38,13 @@ class Variable:
     Attributes:
         origin: the Node (or the Output of a Node with several) that made it; None for a leaf or a constant.
         requires_grad: whether a gradient flows to it.
-        _shows: for pictures: number and slot of the node whose value it has, where detach() made it; or the image
-            whose patches it holds.
+        _shows: for pictures: number and slot of the node whose value it has, where detach() made it; or, of a constant,
+            what `shows` was told.
     """
 
     __slots__ = ("__weakref__", "_data", "_grad", "_name", "_requires_grad", "_shows", "_version", "origin")
 
-    _shows: tuple[int, int] | Variable
+    _shows: tuple[int, int] | tuple[str, tuple[Any, ...], Scope | None]
     _data: Array
     _grad: Array | None
     _name: str | None
@@ -70,6 +70,16 @@ class Variable:
     def size(self) -> int:
         """Number of entries."""
         return self._data.size
+
+
+def shows(made: Any, operation: str, *inputs: Any) -> None:
+    """Let pictures show what a constant was made of; what has a gradient is on the tape and shows itself.
+
+    Constants are not on the tape, which is right for a gradient; but whoever looks wants to see the image and not its
+    patches, the input and its mask and not their product. These live as long as the constant then.
+    """
+    if isinstance(made, Variable) and not made._requires_grad:
+        made._shows = operation, inputs, LOCAL.state.scope
 
 
 class Shaped:

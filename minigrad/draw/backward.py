@@ -20,9 +20,12 @@ from .flow import connect, port, spread, straight
 from .graph import Graph, Item, fold, graph_of, own_name
 from .labels import clean, norm, number, shape_text
 from .layered import arrange
-from .model import Box, Cluster, Edge, Picture, Point, rounded
+from .model import Box, Cluster, Edge, Picture, Point, polyline, rounded
+from .names import name_steps
 from .ops import BETWEEN, item_box
 from .reading import whole
+from .runs import Analysis
+from .turns import find_turns
 from .twins import number_twins
 
 MOST = 150
@@ -37,7 +40,9 @@ def draw_backward(loss: Tensor, title: str) -> Picture:
     """
     record = _Record(loss)
     graph = fold(record.graph)
-    return _draw(graph, record, title)
+    found = Analysis(graph, [])
+    name_steps(found)
+    return _draw(found, record, title)
 
 
 class _Record:
@@ -52,6 +57,7 @@ class _Record:
             )
         reading = whole(recorded)
         number_twins(reading)
+        find_turns(reading)
         self.graph: Graph = graph_of(reading)
         self.cotangent: dict[tuple[int, int], Tensor] = {}
         self.leaf: dict[int, Tensor] = {}
@@ -92,7 +98,8 @@ class _Formula:
     """A gradient's formula, read off the gradient graph down to other gradients and values of the forward
     graph."""
 
-    def __init__(self, graph: Graph, record: _Record, uses: dict[Item, list[Item]]) -> None:
+    def __init__(self, found: Analysis, record: _Record, uses: dict[Item, list[Item]]) -> None:
+        self.found = found
         self.record = record
         self.values: dict[Any, Item] = {}
         for item in record.graph.items:
@@ -104,7 +111,7 @@ class _Formula:
             )
         self.gradients: dict[Any, Item] = {}
         self.seed_key = _origin_key(record.seed)
-        for item in graph.items:
+        for item in found.graph.items:
             g = record.of(item)
             if g is not None:
                 self.gradients[_origin_key(g)] = item
@@ -119,6 +126,8 @@ class _Formula:
             return "1", []
         if any(_origin_key(self.record.of(user)) == _origin_key(g) for user in users):
             return "ḡ", []
+        if all(user.op == "scan" for user in users) and users:
+            return "loop backwards (ḡ)", list(dict.fromkeys(users))
         text, _ = self._write(g.origin if g.origin is not None else g, True)
         return text, list(self.used)
 
@@ -135,13 +144,13 @@ class _Formula:
         if not top and key in self.gradients:
             owner = self.gradients[key]
             several = len(set(self.users)) > 1 and owner.name
-            return (f"∂L/∂{clean(owner.name, 12)}" if several else "ḡ"), 4
+            return (f"∂L/∂{clean(self.found.name(owner), 12)}" if several else "ḡ"), 4
         value = self.values.get(key)
         if value is not None:
             value = self.behind[value]
             self.used[value] = None
             if value.name:
-                return clean(own_name(value), 12), 4
+                return clean(own_name(value) if value.leaf is not None else self.found.name(value), 12), 4
             return ("y" if value in self.users else "x"), 4
         if isinstance(source, Output):
             text, _ = self._write(source.node.inputs[0])
@@ -152,18 +161,35 @@ class _Formula:
             data = source._data
             if source is self.record.seed:
                 return "ḡ", 4
-            for item in self.record.graph.items:
-                if (
-                    item.leaf is not None
-                    and item.shape[::-1] == data.shape
-                    and np.may_share_memory(item.leaf._data, data)
-                ):
-                    self.used[item] = None
-                    return f"{clean(item.name, 12) or 'x'}{'ᵀ' if item.shape != data.shape else ''}", 3
+            item, flipped = self._leaf(data)
+            if item is not None:
+                self.used[item] = None
+                return f"{clean(item.name, 12) or 'x'}{'ᵀ' if flipped else ''}", 3
             if data.size and bool((data == data.flat[0]).all()):
                 return number(data.flat[0]), 4
             return (clean(getattr(source, "name", None) or "", 12) or "constant"), 4
         return "constant", 4
+
+    def _leaf(self, data: Any) -> tuple[Item | None, bool]:
+        """Which leaf of the forward graph some constant is, in another shape perhaps; and whether it is transposed."""
+        if data.ndim < 2:
+            return None, False
+        for item in self.record.graph.items:
+            own = item.leaf._data if item.leaf is not None else None
+            if own is not None and own.shape in (data.shape, data.shape[::-1]) and np.may_share_memory(own, data):
+                return item, own.shape != data.shape or own.strides != data.strides
+        if bool((data == data.flat[0]).all()):
+            return None, False
+        for item in self.record.graph.items:
+            own = item.leaf._data if item.leaf is not None else None
+            if own is None or own.size != data.size or own.ndim < 2:
+                continue
+            for order in (own, own.swapaxes(0, -2)):  # steps and sequences come in either order
+                rows = order.reshape(-1, own.shape[-1])
+                for flipped, view in ((False, rows), (True, rows.T)):
+                    if view.shape[-1] == data.shape[-1] and np.array_equal(view.reshape(data.shape), data):
+                        return item, flipped
+        return None, False
 
     def _node(self, node: Node) -> tuple[str, int]:
         op = node.primitive.name
@@ -186,6 +212,13 @@ class _Formula:
             return f"{product} + {self._bracketed(node.inputs[2], 1)}", 1
         if op == "negative":
             return f"−{self._bracketed(node.inputs[0], 2)}", 1
+        if op in ("swapaxes", "transpose", "moveaxis") and _keeps_last(node):
+            return self._write(node.inputs[0])
+        if op == "getitem":
+            index = node.metadata.get("index")
+            index = index[0] if isinstance(index, tuple) and len(index) == 1 else index
+            at = index if isinstance(index, int) else "…"
+            return f"{self._bracketed(node.inputs[0], 4)}[{at}]", 4
         if op in ("swapaxes", "transpose"):
             return f"{self._bracketed(node.inputs[0], 4)}ᵀ", 3
         if op in ("reshape", "cast", "broadcast_to", "unstack", "split"):
@@ -204,13 +237,21 @@ class _Formula:
         return text if binds >= least else f"({text})"
 
 
-def _draw(graph: Graph, record: _Record, title: str) -> Picture:
-    picture = Picture(title)
+def _keeps_last(node: Node) -> bool:
+    """Whether a change of axes leaves the last one where it is: steps before sequences, or the other way about."""
+    source = node.inputs[0]
+    order = np.empty(tuple(range(2, 2 + len(source.shape))))
+    with np.errstate(all="ignore"):
+        return bool(node.primitive.forward(order, **node.metadata).shape[-1:] == order.shape[-1:])
+
+
+def _draw(found: Analysis, record: _Record, title: str) -> Picture:
+    picture, graph = Picture(title), found.graph
     uses = graph.consumers()
-    formulas = _Formula(graph, record, uses)
+    formulas = _Formula(found, record, uses)
     items = graph.items
     position = {item: i for i, item in enumerate(items)}
-    forward = {item: item_box(item, item.name, graph.mixed_dtypes) for item in items}
+    forward = {item: item_box(item, found.name(item), graph.mixed_dtypes) for item in items}
     backward: dict[Item, Box] = {}
     saved: dict[Item, list[Item]] = {}
     for item in items:
@@ -218,7 +259,9 @@ def _draw(graph: Graph, record: _Record, title: str) -> Picture:
         if g is None:
             continue
         text, used = formulas.of(item, uses[item])
-        name = clean(item.name, 16) or ("L" if item.output else item.symbol)
+        name = clean(found.name(item), 16) or ("L" if item.output else item.symbol)
+        full = f"∂L/∂{name} = {text}"
+        picture.listing.append(f"{full:<52}  {shape_text(item.shape)}")
         if len(text) > FORMULA:
             text = text[: FORMULA - 1] + "…"
         size = float(np.linalg.norm(g._data))
@@ -226,7 +269,7 @@ def _draw(graph: Graph, record: _Record, title: str) -> Picture:
         backward[item] = Box(
             kind,
             (f"∂L/∂{name} = {text}", f"{shape_text(item.shape)}  {norm(size)}"),
-            f"gradient of {item.name or item.op}\n‖grad‖ = {number(size)}",
+            f"{full}\nshape {item.shape}, {g.dtype}\n‖grad‖ = {number(size)}",
         )
         saved[item] = [value for value in used if value in position]
     widths = [max(forward[i].w, backward[i].w if i in backward else 0.0) for i in items]
@@ -263,15 +306,17 @@ def _draw(graph: Graph, record: _Record, title: str) -> Picture:
         shift,
         layout.order,
     )
+    between = max(b.right for b in forward.values()), min((b.left for b in backward.values()), default=0.0)
     for item, values in saved.items():
         for value in values:
             if value in backward or value.kind != "op":
-                _saved(picture, forward[value], backward[item], value)
+                _saved(picture, forward[value], backward[item], value, between)
     for item in graph.outputs:
         if item in backward:
             a, b = forward[item], backward[item]
             bend: list[Point] = [(a.right, a.y), (a.right + 30, a.y), (b.left - 30, b.y), (b.left, b.y)]
             picture.edges.append(Edge(a, b, bend, "", "", "backward()", ((a.right + b.left) / 2, a.y - 8)))
+    picture.listing.reverse()
     return picture
 
 
@@ -312,26 +357,42 @@ def _halves(
                 picture.edges.append(Edge(source, target, path))
 
 
-def _saved(picture: Picture, value: Box, gradient: Box, item: Item) -> None:
+def _saved(picture: Picture, value: Box, gradient: Box, item: Item, between: tuple[float, float]) -> None:
+    """The arrow from a value to a gradient whose formula reads it: around what stands in its way.
+
+    Args:
+        picture: what is drawn.
+        value, gradient: the ends.
+        item: the value.
+        between: x of the right side of the forward half, and of the left side of the other.
+    """
+    label = f"saved {clean(item.name or item.symbol)}"
     dx = (gradient.left - value.right) * 0.4
-    if value.y == gradient.y and any(
-        box.y == value.y and value.right < box.x < gradient.left for box in picture.boxes
-    ):
-        # around what stands between them
-        n = sum(edge.style == "saved" for edge in picture.edges)
-        y = max(b.bottom for b in picture.boxes if b.y == value.y) + 5 + 3 * (n % 3)
-        x0, x1 = value.right + 8 + 3 * (n % 3), gradient.left - 10
-        way = [(value.right, value.y), (x0, value.y), (x0, y), (x1, y), (x1, gradient.y), (gradient.left, gradient.y)]
-        label = f"saved {clean(item.name or item.symbol)}"
-        picture.edges.append(Edge(value, gradient, rounded(way, 4.0), "saved", tooltip=label))
-        return
     path: list[Point] = [
         (value.right, value.y),
         (value.right + dx, value.y),
         (gradient.left - dx, gradient.y),
         (gradient.left, gradient.y),
     ]
-    picture.edges.append(Edge(value, gradient, path, "saved", tooltip=f"saved {clean(item.name or item.symbol)}"))
+    others = [box for box in picture.boxes if box is not value and box is not gradient]
+    if any(b.left - 2 < x < b.right + 2 and b.top - 2 < y < b.bottom + 2 for x, y in polyline(path) for b in others):
+        n = sum(edge.style == "saved" for edge in picture.edges)
+        lane = between[0] + 6 + (3 * n) % max(between[1] - between[0] - 12, 1)
+        way = [(value.right, value.y)]
+        row = [box for box in others if abs(box.y - value.y) < 1 and value.right < box.x < between[0]]
+        if row:
+            x, y = value.right + 8 + 3 * (n % 3), max(b.bottom for b in (*row, value)) + 5 + 3 * (n % 3)
+            way += [(x, value.y), (x, y), (lane, y)]
+        else:
+            way.append((lane, value.y))
+        row = [box for box in others if abs(box.y - gradient.y) < 1 and between[1] < box.x < gradient.left]
+        if row:
+            x, y = gradient.left - 10, max(b.bottom for b in (*row, gradient)) + 5 + 3 * (n % 3)
+            way += [(lane, y), (x, y), (x, gradient.y)]
+        else:
+            way.append((lane, gradient.y))
+        path = rounded([*way, (gradient.left, gradient.y)], 4.0)
+    picture.edges.append(Edge(value, gradient, path, "saved", tooltip=label))
 
 
 def _clusters(picture: Picture, forward: dict[Item, Box], backward: dict[Item, Box]) -> None:

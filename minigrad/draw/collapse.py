@@ -170,8 +170,8 @@ def _arrows(
         path = straight(begins[e], ends[e], near, (source, target)) or connect(
             begins[e], ends[e], way, starts[2 * layer[a] + 1], starts[2 * layer[b]]
         )
-        rail = "rail" if source.kind == "parameter" else ""
-        picture.edges.append(Edge(source, target, path, rail))
+        style = {"parameter": "rail", "detach": "dashed"}.get(source.kind, "")
+        picture.edges.append(Edge(source, target, path, style))
 
 
 def _frame(group: Group, room: tuple[float, float]) -> Box:

@@ -72,7 +72,7 @@ def _state_name(item: Item, found: Analysis, run: Run) -> str:
         for candidate in level:
             if candidate.name:
                 return candidate.name
-        level = [s for i in level for s in i.inputs if found.place.get(s) == (run, e)]
+        level = [s for i in level for s in i.inputs if found.place.get(s) == (run, e) and s.shape == item.shape]
     return ""
 
 

@@ -30,8 +30,9 @@ from .reading import Reading
 from .render import render
 from .runs import Analysis
 from .shorten import shorten
-from .statistics import GradientStatistics, annotate, values_of_steps
+from .statistics import GradientStatistics, annotate, say_why_missing, values_again, values_of_steps
 from .svg import svg
+from .turns import find_turns
 from .twins import number_twins
 
 if TYPE_CHECKING:
@@ -165,7 +166,8 @@ def draw(
         fold: leave out slices, reshapes, transposes and casts.
         legend: explain colours and shapes below.
         statistics: write mean and deviation of values into the boxes, and with gradients=True of gradients. Values
-            are there until a backward frees them.
+            are there until a backward frees them; those that no derivative reads are computed again for it, from what
+            the leaves hold now. Where a range is missing, pointing at the box says why.
 
     Returns:
         A Diagram, with `.svg`, `.dot`, `.text()` and `.save(path)`.
@@ -190,8 +192,11 @@ def draw(
     if not wanted:
         raise ValueError("draw() needs at least one Tensor.")
     with _no_collection():
-        everything, loops = expand(tape(wanted))
+        recorded = tape(wanted)
+        everything, loops = expand(recorded)
         number_twins(everything)
+        if view != "modules":
+            find_turns(everything)
         detailed = GradientStatistics() if statistics else None
         record = gradients if isinstance(gradients, Gradients) else None
         if gradients and record is None:
@@ -213,8 +218,12 @@ def draw(
             for item, t in zip(graph.outputs, wanted, strict=True):
                 item.value = t._data
             found = analyse(graph, reading, record)
-            if statistics and not annotate(found.graph.items, values_of_steps(loops, reading), detailed):
-                notes.append(FREED)
+            if statistics:
+                drawn = {item.number for item in found.graph.items if item.value is None}
+                known = values_again(recorded.nodes, drawn) | values_of_steps(loops, reading)
+                if not annotate(found.graph.items, known, detailed):
+                    notes.append(FREED)
+            say_why_missing(found.graph.items, recorded.nodes, loops)
             return found
 
         notes: list[str] = []
@@ -235,7 +244,9 @@ def draw(
             listed = Analysis(beginning(everything, LISTED, record), [])
         for item in (*found.graph.items, *listed.graph.items):
             item.value = None  # a diagram holds no arrays
-    return Diagram(finish(picture, legend), view, lambda: listing(listed, title or ""), theme)
+    return Diagram(
+        finish(picture, legend), view, lambda: "\n".join([listing(listed, title or ""), *picture.listing]), theme
+    )
 
 
 def _draw_compiled(scan: Any, theme: str, title: str | None, legend: bool) -> Diagram:

@@ -25,7 +25,7 @@ CROWDED = 60  # so many modules in one place keep their names
 def gather(reading: Reading, gradients: Gradients | None = None, fold: bool = True) -> Graph:
     """The graph of what is alike. `count` says of how many values each item is made."""
     places = _Places()
-    reader = Reader(gradients)
+    reader = Reader(gradients, reading.scope)
     roots = {root.node if type(root) is Output else root for root in reading.roots}
     of: dict[Any, Item] = {}  # node, or id of data -> its item
     known: dict[Hashable, Item] = {}
@@ -64,7 +64,7 @@ def gather(reading: Reading, gradients: Gradients | None = None, fold: bool = Tr
             if behind is not None:
                 of[node] = behind
                 continue
-        scope = places.of(reading.scope(node.scope))
+        scope = places.of(reading.named(node.scope))
         key: Hashable = node if root else (scope, node.primitive)
         item = known.get(key)
         sources = []
@@ -97,15 +97,15 @@ def gather(reading: Reading, gradients: Gradients | None = None, fold: bool = Tr
 
 def beginning(reading: Reading, most: int, gradients: Gradients | None = None) -> Graph:
     """The first operations of a reading one by one, and its outputs: what is listed of a large graph."""
-    reader = Reader(gradients)
+    reader = Reader(gradients, reading.scope)
     for node in reading.nodes[:most]:
-        reader.read(node, reading.inputs(node), reading.outputs(node), reading.scope(node.scope))
+        reader.read(node, reading.inputs(node), reading.outputs(node), reading.scope_of(node))
     items = list(reader.items)
     outputs = []
     for root in reading.roots:
         node = root.node if type(root) is Output else root
         if type(node) is Node and node not in reader.made and (node, getattr(root, "slot", 0)) not in reader.made:
-            reader.read(node, (), reading.outputs(node), reading.scope(node.scope))
+            reader.read(node, (), reading.outputs(node), reading.scope_of(node))
         outputs.append(reader.item(root))
     return Graph(items, outputs, len(reading.every), unlisted=len(reading.nodes) - min(most, len(reading.nodes)))
 

@@ -47,8 +47,10 @@ class Item:
         extra: more lines for its box.
         gradient_range: from the least to the greatest entry of its gradient.
         value_range: of itself, where the array is not at hand.
+        missing: why nothing is known of its value.
         count: how many values it stands for.
-        cut: the value that it shows without its history, where detach() cut it off; itself, if that is not looked at.
+        cut: the value that it shows without its history, where detach() cut it off; itself, if that is not in the
+            graph, as the state that truncated backpropagation carries on from the window before.
     """
 
     index: int
@@ -72,6 +74,7 @@ class Item:
     extra: tuple[str, ...] = ()
     gradient_range: str = ""
     value_range: str = ""
+    missing: str = ""
     count: int = 1
     cut: Item | None = None
 
@@ -107,10 +110,10 @@ class Graph:
 
 def graph_of(reading: Reading, gradients: Gradients | None = None) -> Graph:
     """The items of a tape."""
-    reader = Reader(gradients)
+    reader = Reader(gradients, reading.scope)
     inputs, outputs = reading.other_inputs, reading.used
     for node in reading.nodes:
-        reader.read(node, inputs.get(node, node.inputs), outputs.get(node), reading.scope(node.scope))
+        reader.read(node, inputs.get(node, node.inputs), outputs.get(node), reading.scope_of(node))
     made = []
     for root in reading.roots:
         item = reader.item(root)
@@ -118,9 +121,8 @@ def graph_of(reading: Reading, gradients: Gradients | None = None) -> Graph:
         made.append(item)
     if reader.cuts:
         of = {(item.number, item.slot): item for item in reader.items}
-        hidden = {node.number for node in reading.every} if reading.cuts else set()
         for item, key in reader.cuts:
-            item.cut = of.get(key) or (item if key[0] in hidden else None)
+            item.cut = of.get(key, item)
     tell_apart([item for item in reader.items if item.kind == "parameter"], reader.items)
     floats = {item.dtype for item in reader.items if item.dtype.startswith("float")}
     return Graph(reader.items, made, len(reading.every), len(floats) > 1)
@@ -170,7 +172,7 @@ def _modules(scope: Scope | None) -> list[str]:
 class Reader:
     """Makes items of nodes, one after the other."""
 
-    def __init__(self, gradients: Gradients | None) -> None:
+    def __init__(self, gradients: Gradients | None, shown: Callable[[Scope | None], Scope | None]) -> None:
         self.items: list[Item] = []
         self.made: dict[Any, Item] = {}
         self.gradients = gradients
@@ -180,6 +182,7 @@ class Reader:
         self.masks: dict[tuple[int, ...], list[Item]] = {}
         self.cuts: list[tuple[Item, tuple[int, int]]] = []
         self.backward: dict[Scope | None, bool] = {None: False}
+        self.shown = shown
 
     def item(self, root: Any) -> Item:
         """The item of an origin or a leaf."""
@@ -187,16 +190,18 @@ class Reader:
             return self.made[root]
         return self.made[root.node, root.slot] if type(root) is Output else self.leaf(root)
 
-    def leaf(self, variable: Variable, scope: Scope | None = None) -> Item:
-        """The item of a parameter or of data; of patches, the operation that cut them out, in the scope of its user."""
+    def leaf(self, variable: Variable) -> Item:
+        """The item of a parameter or of data; of a constant that says what it was made of, that operation."""
         found = self.made.get(id(variable))
         if found is not None:
             return found
         cut = getattr(variable, "_shows", None)
-        if isinstance(cut, Variable):
-            image, data = self.leaf(cut), variable._data
-            item = Item(len(self.items), "op", "windows", "windows", "", data.shape, _dtype(data.dtype), scope, [image],
-                        leaf=variable, value=data)  # fmt: skip
+        if cut is not None and isinstance(cut[0], str):
+            op, sources, scope = cut
+            inputs = [self.leaf(s) if isinstance(s, Variable) else self.array(s) for s in sources]
+            data = variable._data
+            item = Item(len(self.items), "op", op, SYMBOLS.get(op, op), variable._name or "", data.shape,
+                        _dtype(data.dtype), self.shown(scope), inputs, leaf=variable, value=data)  # fmt: skip
             self.items.append(item)
             self.made[id(variable)] = item
             return item
@@ -216,6 +221,10 @@ class Reader:
         if cut is not None:
             self.cuts.append((item, cut))
         return item
+
+    def array(self, array: Any) -> Item:
+        """The item of an array that is no Tensor."""
+        return self.data(array, "mask" if array.dtype == bool else "")
 
     def data(self, array: Any, name: str) -> Item:
         """The item of an array."""
@@ -255,9 +264,9 @@ class Reader:
                 if source.shape == () and not source._requires_grad and not getattr(source, "name", None):
                     texts.append((k, _number(float(source._data))))
                 else:
-                    inputs.append(self.leaf(source, scope))
+                    inputs.append(self.leaf(source))
             elif isinstance(source, np.ndarray) and source.ndim:
-                inputs.append(self.data(source, "mask" if source.dtype == bool else ""))
+                inputs.append(self.array(source))
             else:
                 texts.append((k, _number(float(source))))
         metadata = node.metadata
@@ -279,7 +288,7 @@ class Reader:
                     list(inputs), number, slot, foldable and not output.name, self.norms.get((number, slot)),
                     metadata=metadata, gradient=gradient,
                 )  # fmt: skip
-                if node.output is not None:
+                if node.output is not None and op != "scan":  # a compiled loop keeps what its own backward needs
                     item.value = node.output[slot]
                 items.append(item)
             return

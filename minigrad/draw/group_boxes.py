@@ -20,9 +20,9 @@ def group_box(found: Analysis, group: Group) -> Box:
     if group.run is not None:
         run = group.run
         per = sum(item.kind == "op" for item in run.usual)
-        shapes = [f"{clean(state.name, 20)} {shape_text(run.usual[state.source].shape)}" for state in run.states]
+        shapes = [f"{clean(s.name, 20) or 'state'} {shape_text(run.usual[s.source].shape)}" for s in run.states]
         lines = (
-            cell_title(run, run.pattern),
+            _parts(run) or cell_title(run, run.pattern),
             f"{per} ops per step, {len(items) + per * run.gone} in all",
             *([f"carries {', '.join(shapes)}"] if shapes else []),
         )
@@ -50,7 +50,11 @@ def group_box(found: Analysis, group: Group) -> Box:
         )
     if isinstance(key, tuple) and key and key[0] == "start":
         states = [clean(s.name, 30) or "state" for s in key[1].states]
-        return Box("constant", (" ".join(f"{s}₀" for s in states[:6]), shape_text(first.shape)), "initial states")
+        starts = " ".join(f"{s}₀" for s in states[:6])
+        if all(i.cut is not None for i in items):
+            return Box("detach", ("✂ detach", f"{starts} value only"), "initial states: the gradient stops here")
+        sizes = dict.fromkeys(shape_text(i.shape) for i in items)
+        return Box("constant", (starts, " ".join(list(sizes)[:3])), "initial states")
     if isinstance(key, tuple) and key and key[0] == "each":
         return _each_box(found, group, key[1])
     if isinstance(key, tuple) and key and key[0] in ("calls", "all"):
@@ -84,6 +88,19 @@ def group_box(found: Analysis, group: Group) -> Box:
         full_kind(key),
         number=key.index,
     )
+
+
+def _parts(run: Run) -> str:
+    """The modules that a step consists of, where there are several."""
+    step = run.scopes[run.pattern]
+    names: dict[str, None] = {}
+    for item in run.usual:
+        found, scope = None, item.scope
+        while scope is not None and scope.step is None:
+            found, scope = scope, scope.parent
+        if found is not None and found.label and found is not step:
+            names[scope_title(found)] = None
+    return clean(", ".join(names)) if len(names) > 1 else ""
 
 
 def _each_box(found: Analysis, group: Group, run: Run) -> Box:

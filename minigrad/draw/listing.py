@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from itertools import count
 
 from .graph import Item
-from .labels import clean, norm, shape_text, subscript
+from .labels import CIRCLES, clean, norm, shape_text, subscript
 from .runs import Analysis, Key, Run
 
 MOST = 2000
@@ -58,7 +58,7 @@ class _Listing:
             ("parameter", "parameter"),
         ):
             for item in graph.items:
-                if item.kind == kind and item not in self.inside and not self._initial(item):
+                if item.kind == kind and item not in self.inside and (item.cut or not self._initial(item)):
                     yield self._row(f"{'detached' if item.cut else word} {self.name(item)}", item, "")
         printed: set[Run] = set()
         rows = 0
@@ -106,8 +106,11 @@ class _Listing:
             if state is not None:
                 words.append(f"{clean(state.name, 50) or 'state'}ₜ₋₁")
             elif run is not None and home is not None and home[0] is run:
-                at = self.found.position.get(source)
-                words.append(self.name(source if at is None else run.usual[at], "ₜ"))
+                words.append(self._of(source, home))
+            elif run is not None and home is not None and home[0].times[home[1]] == run.times[step]:
+                # the same step of another loop
+                title = clean(home[0].title, 50)
+                words.append(self._of(source, home) + (f" of {title}" if title and title != run.title else ""))
             else:
                 words.append(self.outside(source) if home is not None else self.name(source))
         symbol = item.op if item.symbol == item.op or item.op in ("getitem", "sigmoid", "standardize") else item.symbol
@@ -117,16 +120,26 @@ class _Listing:
         if len(words) == 2 and symbol in ("+", "−", "×", "÷"):
             left, right = (f"({word})" if " " in word else word for word in words)
             return f"{left} {symbol} {right}"
+        if len(words) == 1 and symbol[:1] in CIRCLES and symbol[1:2] == " ":
+            return f"{words[0]} {symbol}"
+        if len(words) == 1 and symbol[-1:] in CIRCLES and symbol[-2:-1] == " ":
+            return f"{symbol} {words[0]}"
         if len(words) > 6:
             words = [*words[:2], "…", words[-1]]
         return f"{symbol}({', '.join(words)})"
+
+    def _of(self, item: Item, home: tuple[Run, int]) -> str:
+        """What a value of a loop is called in it."""
+        at = self.found.position.get(item)
+        return self.name(item if at is None else home[0].usual[at], "ₜ")
 
     def _loop(self, run: Run) -> Iterator[str]:
         times = f"{run.times[0]} … {run.times[-1]}"
         carried = ", ".join(
             f"{clean(s.name, 50) or 'state'} {shape_text(run.usual[s.source].shape)}" for s in run.states
         )
-        yield f"for t = {times}:  # {run.title}" + (f"; carried: {carried}" if carried else "")
+        words = "; ".join(filter(None, (run.title, f"carried: {carried}" if carried else "")))
+        yield f"for t = {times}:  # {words}"
         # what the pattern lacks stands where other steps have it
         column: dict[Key, Item] = run.columns[run.pattern] | {("at", p): item for p, item in enumerate(run.usual)}
         order: dict[Key, tuple[int, int]] = {key: (item.index, 0) for key, item in column.items()}

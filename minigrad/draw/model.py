@@ -162,7 +162,11 @@ class Strip:
 
 @dataclass(slots=True)
 class Picture:
-    """A finished drawing."""
+    """A finished drawing.
+
+    Attributes:
+        listing: what the text has besides the graph.
+    """
 
     title: str
     description: str = ""
@@ -171,6 +175,7 @@ class Picture:
     clusters: list[Cluster] = field(default_factory=list)
     strips: list[Strip] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    listing: list[str] = field(default_factory=list)
     heat_title: str = ""
     heat_span: float = 3.0
     width: float = 0.0

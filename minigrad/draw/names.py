@@ -11,6 +11,7 @@ from .scopes import nearest
 def name_steps(found: Analysis) -> None:
     """Names with the number of the step; initial states get ₀."""
     step = nearest(lambda scope: scope.step)
+    uses = found.graph.consumers()
     for item in found.graph.items:
         at = found.place.get(item)
         number = at[0].times[at[1]] if at is not None else step(item.scope)
@@ -21,7 +22,8 @@ def name_steps(found: Analysis) -> None:
             if any(i.kind == "slice" or (i.kind == "input" and i.name) for i in column):
                 item.kind = "constant"
         if at is not None and not name and item.kind in ("slice", "input"):
-            name = _slice_name(item)
+            name = _slice_name(item) if any(user in found.position for user in uses[item]) else "data"
+            item.name = item.name or (name if name == "data" else "")
         plain = name.replace("_", "").isalnum() and len(name) <= 16
         if number is not None and plain and item.kind != "parameter":
             found.names[item] = f"{clean(name, 50)}{subscript(number)}"

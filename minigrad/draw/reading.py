@@ -53,6 +53,8 @@ class Reading:
         other_inputs: inputs of nodes where they are not those on the tape.
         used: of nodes with several outputs, those that are used, by slot.
         scopes: what stands for scopes that are shown under another name.
+        turns: what stands for scopes, as they are shown, that belong to the turns of a loop.
+        loose: the turns of operations between the calls of such a loop.
     """
 
     nodes: Sequence[Node]
@@ -62,25 +64,25 @@ class Reading:
     other_inputs: dict[Node, tuple[Any, ...]] = field(default_factory=dict)
     used: dict[Node, dict[int, Output]] = field(default_factory=dict)
     scopes: dict[Scope, Scope] = field(default_factory=dict)
+    turns: dict[Scope, Scope] = field(default_factory=dict)
+    loose: dict[Node, Scope] = field(default_factory=dict)
 
     def inputs(self, node: Node) -> tuple[Any, ...]:
         """The inputs of a node."""
         return self.other_inputs.get(node, node.inputs)
 
+    def named(self, scope: Scope | None) -> Scope | None:
+        """A scope under the name that is shown, where the user made it."""
+        return _instead(self.scopes, scope) if self.scopes else scope
+
     def scope(self, scope: Scope | None) -> Scope | None:
-        """A scope as it is shown: another one, if it or one around it has another name."""
-        scopes = self.scopes
-        if not scopes or scope is None:
-            return scope
-        way = []
-        outer: Scope | None = scope
-        while outer is not None and outer not in scopes:
-            way.append(outer)
-            outer = outer.parent
-        found = scopes[outer] if outer is not None else None
-        for s in reversed(way):
-            found = scopes[s] = s if found is s.parent else Scope(s.name, found, s.label, s.step)
-        return found
+        """A scope as it is shown: another one, if it or one around it has another name or is in a turn of a loop."""
+        shown = self.named(scope)
+        return _instead(self.turns, shown) if self.turns else shown
+
+    def scope_of(self, node: Node) -> Scope | None:
+        """The scope of an operation, as it is shown."""
+        return self.loose.get(node) or self.scope(node.scope)
 
     def outputs(self, node: Node) -> dict[int, Output]:
         """Of a node with several outputs, those that are used, by slot."""
@@ -93,6 +95,19 @@ class Reading:
         sources = (s for node in self.nodes for s in inputs.get(node, node.inputs) if type(s) is Output)
         for source in (*sources, *(r for r in self.roots if type(r) is Output)):
             self.used.setdefault(source.node, {})[source.slot] = source
+
+
+def _instead(scopes: dict[Scope, Scope], scope: Scope | None) -> Scope | None:
+    """What stands for a scope, or for one that is in another for which something stands."""
+    way = []
+    outer = scope
+    while outer is not None and outer not in scopes:
+        way.append(outer)
+        outer = outer.parent
+    found = scopes[outer] if outer is not None else None
+    for s in reversed(way):
+        found = scopes[s] = s if found is s.parent else Scope(s.name, found, s.label, s.step)
+    return found
 
 
 def whole(tape: Tape) -> Reading:

@@ -67,7 +67,7 @@ def _loops(reading: Reading) -> list[_Loop]:
     groups: dict[Hashable, _Loop] = {}
     seen: set[Scope | None] = {None}
     for i, node in enumerate(nodes):
-        scope = reading.scope(node.scope)
+        scope = reading.scope_of(node)
         while scope not in seen:
             assert scope is not None
             seen.add(scope)
@@ -126,12 +126,12 @@ def _carries(reading: Reading, loop: _Loop) -> bool:
     """Whether the third call uses what the second made."""
     earlier, later, end = loop.scopes[1], loop.scopes[2], loop.starts[3]
     for node in reading.nodes[loop.starts[2] : end]:
-        if not _within(reading.scope(node.scope), later):
+        if not _within(reading.scope_of(node), later):
             continue
         for source in reading.inputs(node):
             origin = source.node if type(source) is Output else source
             while type(origin) is Node:
-                if _within(reading.scope(origin.scope), earlier):
+                if _within(reading.scope_of(origin), earlier):
                     return True
                 inner = reading.inputs(origin)[0] if is_foldable(origin) else None
                 origin = inner.node if type(inner) is Output else inner
@@ -192,9 +192,10 @@ def _kinds(reading: Reading, place: dict[Node, int], starts: Sequence[int]) -> l
         step = []
         for i in range(start, end):
             node = nodes[i]
-            inside = insides.get(node.scope)
+            scope = reading.scope_of(node)
+            inside = insides.get(scope)
             if inside is None:
-                inside = insides[node.scope] = known.setdefault(_path(reading.scope(node.scope)), len(known))
+                inside = insides[scope] = known.setdefault(_path(scope), len(known))
             entry: list[Any] = [node.primitive, node.name, inside, len(node.shape)]
             for source in other_inputs.get(node, node.inputs) if other_inputs else node.inputs:
                 kind = type(source)
@@ -249,7 +250,7 @@ def _without(reading: Reading, place: dict[Node, int], cuts: list[Cut]) -> Readi
         gone[low:high] = b"\1" * (high - low)
         shift.update(dict.fromkeys(cut.next, cut.shift))
     result = Reading([], reading.roots, nodes, {s: cut for cut in cuts for s in cut.after}, dict(reading.other_inputs),
-                     scopes=reading.scopes)
+                     scopes=reading.scopes, turns=reading.turns, loose=reading.loose)
     kept: list[Node] = []
     instead: dict[Node, Any] = {}
     for i, node in enumerate(nodes):

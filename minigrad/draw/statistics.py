@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..primitive import Primitive
-from ..tape import Node
+from ..tape import Node, Output
 from .expand import Steps
 from .graph import Item
 from .labels import number
@@ -100,6 +100,83 @@ def values_of_steps(loops: dict[Node, Steps], reading: Reading) -> dict[tuple[in
 
         values_inside(node, see)
     return found
+
+
+def values_again(nodes: Sequence[Node], wanted: set[int]) -> dict[tuple[int, int], Words]:
+    """Statistics of the values that no derivative reads: the tape does not keep them, so they are computed again.
+
+    From what the leaves hold now. A value that is made from what a backward freed stays unknown.
+
+    Args:
+        nodes: of the tape, in order.
+        wanted: numbers of those that are drawn.
+    """
+    known: dict[Any, Any] = {}
+    for node in nodes:
+        if node.arguments is None:
+            continue
+        for source, value in zip(node.inputs, node.arguments, strict=True):
+            if isinstance(value, np.ndarray) and type(source) is Node:
+                known[source, 0] = value
+            elif isinstance(value, np.ndarray) and type(source) is Output:
+                known[source.node, source.slot] = value
+        if node.output is not None and not node.primitive.outputs:
+            known[node, 0] = node.output
+    needed: dict[Node, None] = {}
+    uses: dict[tuple[Node, int], int] = {}
+    for node in reversed(nodes):
+        slots = range(len(node.shape)) if node.primitive.outputs else (0,)
+        missing = node.number in wanted and any((node, slot) not in known for slot in slots)
+        if node.freed or not (missing or node in needed):
+            needed.pop(node, None)
+            continue
+        needed[node] = None
+        for key in _keys(node):
+            uses[key] = uses.get(key, 0) + 1
+            if key not in known:
+                needed[key[0]] = None
+    found: dict[tuple[int, int], Words] = {}
+    for node in nodes:
+        if node not in needed or any(key not in known for key in _keys(node)):
+            continue
+        assert node.arguments is not None
+        computed = iter([known[key] for key in _keys(node)])
+        values = [next(computed) if isinstance(s, (Node, Output)) else getattr(s, "_data", s) for s in node.inputs]
+        with np.errstate(all="ignore"):
+            made = node.primitive.forward(*values, **node.metadata)
+        for slot, value in enumerate(made if node.primitive.outputs else [made]):
+            if node.number in wanted and (node, slot) not in known:
+                found[node.number, slot] = in_words(np.asarray(value))
+            if uses.get((node, slot)):
+                known.setdefault((node, slot), np.asarray(value))
+        for key in _keys(node):
+            uses[key] -= 1
+            if not uses[key]:
+                del known[key]
+    return found
+
+
+def _keys(node: Node) -> list[tuple[Node, int]]:
+    """The node and slot of each input that was computed."""
+    return [
+        (s.node, s.slot) if isinstance(s, Output) else (s, 0) for s in node.inputs if isinstance(s, (Node, Output))
+    ]
+
+
+def say_why_missing(items: Iterable[Item], nodes: Iterable[Node], loops: dict[Node, Steps]) -> None:
+    """For values that nothing is known of, the reason."""
+    of = {node.number: node for node in nodes}
+    inside = {n.number: node.freed for node, steps in loops.items() for n in steps.nodes}
+    for item in items:
+        if item.kind != "op" or item.leaf is not None or item.value is not None or item.value_range:
+            continue
+        node = of.get(item.number)
+        if inside.get(item.number, node is not None and node.freed):
+            item.missing = "were freed by backward"
+        elif item.number in inside:
+            item.missing = "are inside a compiled loop; statistics=True computes them"
+        elif node is not None and not item.extra:
+            item.missing = "are needed by no derivative and not kept; statistics=True computes them"
 
 
 def annotate(items: Iterable[Item], values: dict[tuple[int, int], Words], gradients: GradientStatistics | None) -> bool:

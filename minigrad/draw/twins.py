@@ -1,7 +1,7 @@
 """Modules of one class that nobody gave a name: two cells made side by side are told apart by their parameters.
 
-The tape calls both `lstmcell`, as it calls every call of either. Calls that share a parameter are calls of one module.
-Where there are several, each gets a number, `lstmcell 1` and `lstmcell 2`, and is drawn as what it is.
+The tape calls both `lstmcell`, as it calls every call of either. Calls that use the same parameters are calls of one
+module. Where there are several, each gets a number, `lstmcell 1` and `lstmcell 2`, and is drawn as what it is.
 """
 
 from __future__ import annotations
@@ -77,19 +77,25 @@ def _levels(scopes: dict[Scope, dict[int, None]]) -> list[list[Scope]]:
 
 
 def _modules(uses: list[dict[int, None]]) -> list[int]:
-    """For each call the number of its module: calls that share a parameter are of one."""
-    leader: dict[int, int] = {}
+    """For each call the number of its module: two calls are of one where one uses all parameters that the other uses.
 
-    def find(key: int) -> int:
-        while leader[key] != key:
-            leader[key] = key = leader[leader[key]]
-        return key
+    To share some of them is not enough: two cells may be tied by a weight.
+    """
+    sets = list(dict.fromkeys(frozenset(keys) for keys in uses))
+    leader = {keys: keys for keys in sets}
 
-    for keys in uses:
-        first, *rest = keys
-        for key in (first, *rest):
-            leader.setdefault(key, key)
-            leader[find(key)] = find(first)
-    numbers: dict[int, int] = {}
-    return [numbers.setdefault(find(next(iter(keys))), len(numbers)) for keys in uses]
+    def find(keys: frozenset[int]) -> frozenset[int]:
+        while leader[keys] is not keys:
+            leader[keys] = keys = leader[leader[keys]]
+        return keys
 
+    using: dict[int, list[frozenset[int]]] = {}
+    for keys in sets:
+        for key in keys:
+            using.setdefault(key, []).append(keys)
+    for keys in sets:
+        for other in min((using[key] for key in keys), key=len):
+            if keys < other:
+                leader[find(keys)] = find(other)
+    numbers: dict[frozenset[int], int] = {}
+    return [numbers.setdefault(find(frozenset(keys)), len(numbers)) for keys in uses]

@@ -59,19 +59,13 @@ def tooltip(item: Item, name: str = "") -> str:
         f"shape {item.shape}, {item.dtype}",
     ]
     span = value_range(item.value) or item.value_range
-    if span:
-        lines.append(f"values {span}")
+    if span or item.missing:
+        lines.append(f"values {span or item.missing}")
     if item.cut is not None:
         lines.append("the gradient stops here")
-    if item.metadata:
-        lines.append(
-            clean(
-                ", ".join(
-                    f"{k}={clean(_plain(v), 40)}" for k, v in item.metadata.items() if not isinstance(v, np.ndarray)
-                ),
-                120,
-            )
-        )
+    options = [f"{k}={clean(_plain(v), 40)}" for k, v in (item.metadata or {}).items() if not isinstance(v, np.ndarray)]
+    if options:
+        lines.append(clean(", ".join(options), 120))
     if item.grad is not None:
         lines.append(f"‖∂L/∂{clean(name or item.name) or 'out'}‖ = {number(item.grad)}")
     if item.gradient_range:

@@ -13,6 +13,7 @@ from ..rules.elementwise import gelu, relu, sigmoid
 from ..rules.indexing import embedding
 from ..rules.linear_algebra import linear
 from ..rules.softmax import dropout_mask, layer_norm
+from ..tape import shows
 from ..tensor import handle
 from .initialisers import Rng, normal, uniform
 from .module import Module, Parameter
@@ -98,7 +99,9 @@ class Dropout(Module):
             return x
         mask = handle(dropout_mask(x.shape, self.p, self.rng, x.dtype), None)
         mask.name = "mask"
-        return x * mask
+        product = x * mask
+        shows(product, "multiply", x, mask)
+        return product
 
 
 class LayerNorm(Module):

@@ -13,7 +13,8 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from ..primitive import primitive
-from ..tape import Variable
+from ..tape import Variable, shows
+from ..tensor import handle
 
 Array = NDArray[Any]
 Pair = int | tuple[int, int]
@@ -105,8 +106,9 @@ def conv2d(x: Any, weight: Any, bias: Any = None, stride: Pair = 1, padding: Pad
                          "width) and (filters, channels, kernel height, kernel width).")
     seen = patches(x, weight.shape[2:], stride, padding, dilation)  # (B, C, R, S, k, l)
     rows: Any = np.reshape(np.transpose(seen, (0, 2, 3, 1, 4, 5)), (-1, weight[0].size))  # one patch a row
-    if isinstance(x, Variable) and not x._requires_grad:
-        rows._shows = x  # what is made of constants is not on the tape, and a picture shows images, not patches
+    if isinstance(weight, Variable) and not isinstance(rows, Variable):
+        rows = handle(rows, None)
+    shows(rows, "windows", x)
     y = rows @ np.transpose(np.reshape(weight, (weight.shape[0], -1)))
     if bias is not None:
         y = y + bias

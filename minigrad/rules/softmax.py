@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ..accumulate import lies_swapped
 from ..primitive import primitive
+from ..tape import shows
 from .reduction import Axis, normalize_axis, spread
 
 Array = NDArray[Any]
@@ -270,7 +271,10 @@ def dropout(x: Any, p: float, rng: np.random.Generator) -> Any:
     Raises:
         ValueError: p is not in [0, 1).
     """
-    return x * dropout_mask(x.shape, p, rng, x.dtype)
+    mask = dropout_mask(x.shape, p, rng, x.dtype)
+    product = x * mask
+    shows(product, "multiply", x, mask)
+    return product
 
 
 def dropout_mask(shape: tuple[int, ...], p: float, rng: np.random.Generator, dtype: Any = np.float32) -> Array:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 import minigrad as mg
 from minigrad import Tensor
+from minigrad.tape import shows
 
 from ..cells import Cell
 
@@ -79,7 +80,9 @@ class Masks(dict[str, Any]):
         mask = self.get(name)
         if mask is None:
             return value
-        product: Tensor = value * (mask if gate is None or not isinstance(mask, tuple) else mask[gate])
+        factor = mask if gate is None or not isinstance(mask, tuple) else mask[gate]
+        product: Tensor = value * factor
+        shows(product, "multiply", value, factor)
         return product
 
 

@@ -68,6 +68,9 @@ def into_single(sheet: Sheet, shelf: Shelf) -> None:
                 path = (len(points) == 1 and straight(points[0], end, near, (source_box, box))) or connect(
                     points[0], end, points[1:], sheet.shelves[there].top, shelf.bottom
                 )
+            elif not shelf.bar and (bends := _past(sheet, source, item)):
+                first = (bends[0][0], source_box.top) if sheet.shelves[there].bar else points[-1]
+                path = connect(first, port(box, place, top=False), bends, sheet.shelves[there].top, shelf.bottom)
             else:
                 go_around(sheet, source, box, at=place, style=style)
                 continue
@@ -106,6 +109,17 @@ def _free(sheet: Sheet, there: int, here: int, x0: float, x1: float, behind: boo
         if any(sheet.make(i).right > low and sheet.make(i).left < high for i in shelf.items):
             return False
     return True
+
+
+def _past(sheet: Sheet, source: Item, item: Item) -> list[Point]:
+    """The way between what stands on the shelves from one single thing to another; empty if there is none."""
+    points: list[Point] = []
+    for at, x in sheet.ways.get((source, item), ()):
+        shelf = sheet.shelves[at]
+        if shelf.bar or any(sheet.make(i).left - 3 < x < sheet.make(i).right + 3 for i in shelf.items):
+            return []
+        points += [(x, shelf.bottom + 2), (x, shelf.top - 2)]
+    return points
 
 
 def go_around(

@@ -59,22 +59,20 @@ def _one_state(
         return
     e = after.step - 1
     if after.step == 0:
-        pill, style = _start(sheet, run, state), ""
+        _starts(sheet, shelf, state, y, after, in_edge, in_lane, sign)
+        return
+    first = next((u, k) for u, k in users if u is not None and k < len(u.inputs))
+    given = first[0].inputs[first[1]]
+    if sheet.found.place.get(given) == (run, e):
+        pill, style = state_box(sheet, run, state, e), ""
     else:
-        first = next((u, k) for u, k in users if u is not None and k < len(u.inputs))
-        given = first[0].inputs[first[1]]
-        if sheet.found.place.get(given) == (run, e):
-            pill, style = state_box(sheet, run, state, e), ""
-        else:
-            name = clean(state.name or "state", 40) + subscript(run.times[e])
-            pill, style = (
-                Box("detach", ("✂ detach", f"{name} value only"), "the gradient stops here"),
-                "dashed",
-            )
-    pill.x = in_edge - sign * (LANE * (len(run.states) + 0.7) + pill.w / 2 + 1)
-    pill.y = y
-    sheet.picture.boxes.append(pill)
-    item = run.bodies[e][state.source] if after.step > 0 else None
+        name = clean(state.name or "state", 40) + subscript(run.times[e])
+        pill, style = (
+            Box("detach", ("✂ detach", f"{name} value only"), "the gradient stops here"),
+            "dashed",
+        )
+    _place(sheet, run, pill, in_edge, sign, y)
+    item = run.bodies[e][state.source]
     grad = item.grad if item is not None and not style else None
     if before is not None:
         if before.step is None:
@@ -88,7 +86,53 @@ def _one_state(
                 points = _out(sheet, shelf, before, source, out_lane, y, sign)
                 points.append((pill.left if sign > 0 else pill.right, y))
                 _heated(sheet, source, pill, points, state, grad, style)
-    for user, box in dict(targets).items():
+    _into_step(sheet, shelf, state, pill, dict(targets), after, in_lane, sign, grad, style)
+
+
+def _starts(
+    sheet: Sheet, shelf: Shelf, state: State, y: float, first: Column, in_edge: float, in_lane: float, sign: int
+) -> None:
+    """What a state starts from: one box, or several, if not all who take it up begin with the same."""
+    run, stamp = shelf.run, shelf.stamp
+    assert run is not None and stamp is not None
+    users: dict[Item, dict[Item, Box]] = {}
+    for p, k in state.uses:
+        user = run.bodies[0][p]
+        if user is not None and k < len(user.inputs):
+            users.setdefault(user.inputs[k], {})[user] = sheet.make(user)
+    for n, (item, targets) in enumerate(users.items()):
+        pill = _start(sheet, run, state, item)
+        if n:
+            y = sheet.y(shelf, min(stamp.layer[stamp.number["at", sheet.found.position[user]]] for user in targets))
+        _place(sheet, run, pill, in_edge, sign, y, n > 0)
+        _into_step(sheet, shelf, state, pill, targets, first, in_lane, sign, None, "")
+
+
+def _place(sheet: Sheet, run: Run, pill: Box, in_edge: float, sign: int, y: float, moved: bool = False) -> None:
+    """Put a pill into a gutter; if it is `moved`, lower than what stands there already."""
+    pill.x = in_edge - sign * (LANE * (len(run.states) + 0.7) + pill.w / 2 + 1)
+    pill.y = y
+    for box in sorted(sheet.picture.boxes, key=lambda b: b.top) if moved else ():
+        if box.left < pill.right and pill.left < box.right and box.top < pill.bottom + 4 and pill.top - 4 < box.bottom:
+            pill.y = box.bottom + PILL_GAP + pill.h / 2
+    sheet.picture.boxes.append(pill)
+
+
+def _into_step(
+    sheet: Sheet,
+    shelf: Shelf,
+    state: State,
+    pill: Box,
+    targets: dict[Item, Box],
+    after: Column,
+    in_lane: float,
+    sign: int,
+    grad: float | None,
+    style: str,
+) -> None:
+    """Arrows from a pill to those who take up the state."""
+    y = pill.y
+    for user, box in targets.items():
         points = [(pill.right if sign > 0 else pill.left, y)]
         assert shelf.stamp is not None
         at = shelf.stamp.layer[shelf.stamp.number["at", sheet.found.position[user]]]
@@ -106,10 +150,11 @@ def _one_state(
         _heated(sheet, pill, box, points, state, grad, style)
 
 
-def _start(sheet: Sheet, run: Run, state: State) -> Box:
+def _start(sheet: Sheet, run: Run, state: State, item: Item) -> Box:
     """The box of an initial state."""
-    item = _initial(run, state)
     name = clean(state.name or "state", 40) + "₀"
+    if item.kind == "input" and item.name and item.cut is None and item.name not in (state.name, f"{state.name}0"):
+        name = clean(item.name, 40)  # of the user's own
     if item.kind == "op":
         box = Box(
             "state",
@@ -128,12 +173,6 @@ def _start(sheet: Sheet, run: Run, state: State) -> Box:
         style = "" if source is item else "dashed"
         go_around(sheet, source, box, row=sheet.shelves[sheet.row_of[run]], style=style)
     return box
-
-
-def _initial(run: Run, state: State) -> Item:
-    """What a carried state starts from."""
-    users = ((run.bodies[0][p], k) for p, k in state.uses)
-    return next(user.inputs[k] for user, k in users if user is not None and k < len(user.inputs))
 
 
 def _source_box(sheet: Sheet, run: Run, state: State, column: Column) -> Box | None:

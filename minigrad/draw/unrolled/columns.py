@@ -32,10 +32,11 @@ def _draw_elided(sheet: Sheet, shelf: Shelf, column: Column) -> None:
     hidden = sum(len(run.columns[e]) for e in column.hidden) + sum(len(run.columns[e]) for e in run.gap[1])
     count = len(column.hidden) + run.gone
     times = sorted(run.times[e] for e in column.hidden)
+    span = f"{times[0]} … {times[-1]}" if count > 1 else str(times[0])
     box = Box(
         "elided",
-        ("⋯", f"× {count} steps", f"t = {times[0]} … {times[-1]}", f"{hidden} nodes", "not drawn"),
-        f"{count} steps like the others, t = {times[0]} to {times[-1]}",
+        ("⋯", f"× {count} step{'s' * (count > 1)}", f"t = {span}", f"{hidden} nodes", "not drawn"),
+        f"{count} step{'s' * (count > 1)} like the others, t = {span}",
         w=ELIDED,
         h=stamp.cell_top - stamp.cell_bottom,
     )

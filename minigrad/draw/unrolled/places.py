@@ -53,6 +53,9 @@ def stack(sheet: Sheet) -> None:
         shift = sum(chosen) / len(chosen) if chosen else middle - (left + right) / 2
         for shelf in part:
             for item in shelf.items:
+                for source in sheet.sources(item):
+                    way = sheet.ways.get((source, item), [])
+                    way[:] = [(at, x + shift) for at, x in way]
                 box = sheet.make(item)
                 box.x, box.y = shelf.x[item] + shift, (shelf.top + shelf.bottom) / 2
                 if shelf.bar:

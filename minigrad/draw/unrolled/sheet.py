@@ -65,6 +65,7 @@ class Sheet:
         pending: arrows that have to go around: from, to, the way out, where to arrive, the row of an initial state,
             how they are drawn.
         ends: for each drawn column, where its edges begin and end.
+        ways: for an arrow between single things (from, to), the shelves that it passes, and at which x.
         left, right, gutter: of the rows.
     """
 
@@ -84,6 +85,7 @@ class Sheet:
         self.reference: dict[State, float] = {}
         self.pending: list[tuple[Box, Box, list[Point], float, Shelf | None, str]] = []
         self.ends: dict[Column, tuple[dict[int, Point], dict[int, Point]]] = {}
+        self.ways: dict[tuple[Item, Item], list[tuple[int, float]]] = {}
         self.left = self.right = 0.0
         self.gutter = 26.0
 

@@ -136,8 +136,18 @@ def _segment(sheet: Sheet, items: list[Item], start: int) -> list[Shelf]:
     for r, row in enumerate(rows):
         for item in row:
             final[at[item]] = r
-    sizes = [30.0 if is_bar(sheet, item) else sheet.make(item).w for item in items]
-    layout = arrange(sizes, edges, layers=final, gap=22.0)
+    # what comes from the bars below passes between the things here
+    below = sorted({s for item in items for s in sheet.sources(item)
+                    if sheet.shelf_of.get(s) == start - 1 and s not in at and is_bar(sheet, s)},
+                   key=lambda item: item.index)  # fmt: skip
+    things = [*below, *items]
+    at = {item: i for i, item in enumerate(things)}
+    edges = [(at[s], at[item]) for item in items for s in sheet.sources(item) if s in at]
+    sizes = [30.0 if is_bar(sheet, item) else sheet.make(item).w for item in things]
+    layout = arrange(sizes, edges, layers=[0] * len(below) + [r + bool(below) for r in final], gap=22.0)
+    for e, bends in layout.bends.items():
+        a, b = edges[e]
+        sheet.ways[things[a], things[b]] = [(start + r - bool(below), x) for r, x in bends]
     shelves = []
     for r, row in enumerate(rows):
         shelf = Shelf(None, row, is_bar(sheet, row[0]))

@@ -1,0 +1,249 @@
+"""Loops written as plain Python: `for x in inputs: h, s = cell(x, s); h = other(h) ...`, without a word about time.
+
+A module that is called again with a state of its own is a loop by itself (see `loops`). Where several modules need what
+the others made a turn before, or where what is fed back is computed between the calls, a step of the loop is more than
+one call. Such turns get a scope each, as if the user had written `with mg.scope("t = 1", step=1)` around them, and are
+drawn like any other step.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+from ..recording import Scope
+from ..tape import Node, Output, Variable
+from .reading import Reading
+from .scopes import gradient_scope
+
+
+@dataclass(slots=True, eq=False)
+class _Calls:
+    """The calls of one module in one place, or the steps that the user numbered there.
+
+    Attributes:
+        scopes: of the calls, in order.
+        starts: where each begins in the list of nodes.
+    """
+
+    scopes: list[Scope] = field(default_factory=list)
+    starts: list[int] = field(default_factory=list)
+
+
+def find_turns(reading: Reading) -> None:
+    """Write into a reading which scopes and which operations belong to which turn of a loop."""
+    children, inside = _places(reading)
+    taken: set[Scope | None] = set()
+    place = {node: i for i, node in enumerate(reading.nodes)} if children else {}
+    for outer, groups in children.items():
+        above = outer
+        while above is not None and above not in taken:
+            above = above.parent
+        if above is None and _turn(reading, outer, groups, inside[outer], place):
+            taken.update(scope for calls in groups for scope in calls.scopes)
+
+
+def _places(reading: Reading) -> tuple[dict[Scope | None, list[_Calls]], dict[Scope | None, list[int]]]:
+    """For each scope in which modules with parameters are called again: their calls, and what is computed in it."""
+    groups: dict[Scope | None, dict[Hashable, _Calls]] = {}
+    seen: set[Scope] = set()
+    learning: set[Scope] = set()
+    for i, node in enumerate(reading.nodes):
+        scope = reading.scope(node.scope)
+        way = []
+        while scope is not None and scope not in seen:
+            way.append(scope)
+            scope = scope.parent
+        for new in reversed(way):
+            seen.add(new)
+            key: Hashable = "step" if new.step is not None else (new.name, new.label) if new.label else new
+            calls = groups.setdefault(new.parent, {}).setdefault(key, _Calls())
+            calls.scopes.append(new)
+            calls.starts.append(i)
+        if any(isinstance(s, Variable) and s._requires_grad for s in node.inputs):
+            scope = reading.scope(node.scope)
+            while scope is not None and scope not in learning:
+                learning.add(scope)
+                scope = scope.parent
+    found = {}
+    for outer, known in groups.items():
+        # one activation called after each of several layers is no loop: a turn repeats what has parameters
+        again = [
+            c
+            for c in known.values()
+            if len(c.scopes) > 1 and (c.scopes[0].step is not None or sum(s in learning for s in c.scopes) > 1)
+        ]
+        if again and gradient_scope(outer) is None:
+            found[outer] = again
+    inside: dict[Scope | None, list[int]] = {outer: [] for outer in found}
+    if found:
+        for i, node in enumerate(reading.nodes):
+            scope = reading.scope(node.scope)
+            while True:
+                if scope in inside:
+                    inside[scope].append(i)
+                if scope is None:
+                    break
+                scope = scope.parent
+    return found, inside
+
+
+def _turn(
+    reading: Reading, outer: Scope | None, groups: list[_Calls], inside: Sequence[int], place: dict[Node, int]
+) -> bool:
+    """Put the turns of a loop among some calls into the reading, if there is one that is more than its calls.
+
+    Args:
+        reading: where they are written.
+        outer: what the calls are in.
+        groups: the calls, by module.
+        inside: places of the operations in that scope.
+        place: of each operation.
+    """
+    of = {scope: (g, k) for g, calls in enumerate(groups) for k, scope in enumerate(calls.scopes)}
+    call: dict[int, tuple[int, int]] = {}  # of each operation in a call, which
+    child: dict[int, Scope | None] = {}  # of each operation the scope below `outer` that it is in
+    for i in inside:
+        below, scope = None, reading.scope(reading.nodes[i].scope)
+        while scope is not outer:
+            assert scope is not None
+            below, scope = scope, scope.parent
+        child[i] = below
+        if below in of:
+            call[i] = of[below]
+    sources = {i: [at for at in _sources(reading, i, place) if at in child] for i in inside}
+    # what each operation between the calls has behind it: groups of calls
+    behind: dict[int, int] = {}
+    feeds = [0] * len(groups)  # which groups a group needs, by bits
+    loose = [0] * len(groups)  # and through something between the calls
+    again = [False] * len(groups)  # whether a call needs an earlier one of its own group
+    for i in inside:
+        bits = direct = 0
+        mine = call.get(i)
+        for at in sources[i]:
+            theirs = call.get(at)
+            if theirs is None:
+                bits |= behind[at]
+            elif theirs != mine:
+                direct |= 1 << theirs[0]
+        if mine is None:
+            behind[i] = bits | direct
+        else:
+            feeds[mine[0]] |= bits | direct
+            loose[mine[0]] |= bits
+            again[mine[0]] |= bool(direct >> mine[0] & 1)
+    circle = _circle(feeds)
+    if not circle:
+        return False
+    several = circle & (circle - 1) != 0
+    only = circle.bit_length() - 1
+    if not several and (not loose[only] & circle or (len(groups[only].scopes) < 3 and not again[only])):
+        return False
+    turns = _take_turns([groups[g] for g in range(len(groups)) if circle >> g & 1])
+    if turns is None:
+        return False
+    steps, starts = turns
+    # between the calls, and needed by one: a part of the turn
+    needed: set[int] = set()
+    for i in reversed(inside):
+        if i in needed or (i in call and circle >> call[i][0] & 1):
+            needed.update(at for at in sources[i] if at not in call and behind[at] & circle)
+    needed |= _last_turn(reading, inside, sources, needed, child, circle, call, starts)
+    if not steps:
+        steps = [Scope(f"t = {k + 1}", outer, "", k + 1) for k in range(len(starts))]
+    for i in inside:
+        scope = child[i]
+        if (i in call and circle >> call[i][0] & 1) or i in needed:
+            step = steps[bisect_right(starts, i) - 1]
+            if scope is None:
+                reading.loose[reading.nodes[i]] = step
+            elif scope.step is None:
+                reading.turns.setdefault(scope, Scope(scope.name, step, scope.label))
+    return True
+
+
+def _last_turn(
+    reading: Reading,
+    inside: Sequence[int],
+    sources: dict[int, list[int]],
+    needed: set[int],
+    child: dict[int, Scope | None],
+    circle: int,
+    call: dict[int, tuple[int, int]],
+    starts: Sequence[int],
+) -> set[int]:
+    """What the last turn does between the calls like the one before, though no call needs it any more."""
+    nodes, (low, high) = reading.nodes, starts[-2:]
+    turns: tuple[list[list[int]], list[list[int]]] = ([], [])  # the calls of the turn before, and of the last
+    last: Scope | None = None
+    for i in inside:
+        if i >= low and i in call and circle >> call[i][0] & 1:
+            if child[i] is not last:
+                last = child[i]
+                turns[i >= high].append([])
+            turns[i >= high][-1].append(i)
+    like: dict[int, int] = {}  # of an operation of the last turn, which of the turn before does the same
+    for theirs, ours in zip(*turns, strict=False):
+        if len(theirs) == len(ours):
+            like.update(zip(ours, theirs, strict=True))
+
+    def alike(a: int, b: int) -> bool:
+        return nodes[a].primitive is nodes[b].primitive and nodes[a].name == nodes[b].name
+
+    def same(a: int, b: int) -> bool:
+        """Whether what the last turn takes is what the turn before took, of its own turn or of the one before that."""
+        return like.get(a, a) == b or (low <= a < high and b < low and alike(a, b))
+
+    waiting = [i for i in inside if low <= i < high and i in needed]
+    found: set[int] = set()
+    for i in inside:
+        if i < high or i in call or not sources[i]:
+            continue
+        for j in waiting:
+            if alike(i, j) and len(sources[i]) == len(sources[j]) and all(map(same, sources[i], sources[j])):
+                like[i] = j
+                waiting.remove(j)
+                found.add(i)
+                break
+    return found
+
+
+def _sources(reading: Reading, i: int, place: dict[Node, int]) -> list[int]:
+    """Where the inputs of an operation were computed."""
+    inputs = reading.inputs(reading.nodes[i])
+    return [place[s.node if type(s) is Output else s] for s in inputs if type(s) in (Node, Output)]
+
+
+def _circle(feeds: list[int]) -> int:
+    """Groups that need each other, as bits: those with the first one that needs itself."""
+    reach = list(feeds)
+    for k in range(len(reach)):
+        for g in range(len(reach)):
+            if reach[g] >> k & 1:
+                reach[g] |= reach[k]
+    for g in range(len(reach)):
+        if reach[g] >> g & 1:
+            return sum(1 << h for h in range(len(reach)) if reach[g] >> h & 1 and reach[h] >> g & 1)
+    return 0
+
+
+def _take_turns(groups: list[_Calls]) -> tuple[list[Scope], list[int]] | None:
+    """Where the turns begin in which some modules are called, always in the same order; the last may end early.
+
+    Returns:
+        The scopes of the turns, where the user numbered them, and where each begins; None if there is no such order.
+    """
+    calls = sorted((start, g, s) for g, c in enumerate(groups) for start, s in zip(c.starts, c.scopes, strict=True))
+    order = [g for _, g, _ in calls]
+    period = next((p for p in range(1, len(order) // 2 + 1) if order[p:] == order[:-p]), 0)
+    if not period:
+        return None
+    steps = [scope for _, _, scope in calls if scope.step is not None]
+    starts = [start for start, _, _ in calls[::period]]
+    if steps:
+        numbers = [scope.step or 0 for scope in steps]
+        if calls[0][2].step is None or len(steps) != len(starts) or any(b != a + 1 for a, b in pairwise(numbers)):
+            return None
+    return steps, starts
