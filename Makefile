@@ -23,8 +23,9 @@ demo: $(VENV)/.demo  ## train an LSTM on the embedded corpus, read what it write
 	@echo "  samples.txt   how the writing got better"
 	@echo "To go on: $(PY) -m rnn sample $(RUN) --prompt 'The class '"
 
+# Tests are many modules in several processes: what Python compiles is kept, whatever the environment says.
 test: $(VENV)/.dev  ## run the tests, with coverage of both packages
-	$(PY) -m pytest -n 2 --ignore=tests/examples --cov --cov-report=term $(ARGS)
+	PYTHONDONTWRITEBYTECODE= $(PY) -m pytest -n 2 --ignore=tests/examples --cov --cov-report=term $(ARGS)
 
 examples: $(VENV)/.dev  ## run the quick form of every example, and the notebook
 	$(PY) -m pytest -n 2 tests/examples $(ARGS)

@@ -71,8 +71,10 @@ def test_every_public_function_has_a_sample() -> None:
     assert (differentiable | ours) - about_shapes - shown == set()
 
 
-def test_no_sample_is_passed_over() -> None:
-    assert sorted(s.id for group in GROUPS.values() for s in group) == sorted(s.id for s in SAMPLES)
+def test_every_sample_has_its_own_name_and_is_in_a_group() -> None:
+    names = [s.id for s in SAMPLES]
+    assert len(set(names)) == len(names)
+    assert sorted(s.id for group in GROUPS.values() for s in group) == sorted(names)
 
 
 # ------------------------------------------------------------------------------------------------------------
