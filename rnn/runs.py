@@ -110,6 +110,9 @@ class RunFolder:
     def settings(self) -> Settings:
         """The settings in config.json. Raises RunError where there are none."""
         where = self.path / CONFIG
+        for path in (where, self.path / METRICS, self.path / SAMPLES):
+            if path.exists() and not (path.is_file() or path.is_dir()):  # to open a pipe is to wait for its other end
+                raise RunError(f"{path} is a pipe or a device, not a file that train wrote")
         try:
             if where.stat().st_size > CONFIG_LIMIT:
                 raise ValueError("it is too large to be the settings of a run")

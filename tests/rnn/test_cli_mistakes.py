@@ -159,6 +159,18 @@ def test_a_folder_that_is_huge(tmp_path, monkeypatch, capsys):
         assert "more than 20 files and folders" in error and len(error.splitlines()) == 1
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no such pipes")
+@pytest.mark.parametrize("name", ["config.json", "metrics.jsonl", "samples.txt"])
+def test_a_pipe_in_place_of_a_file_is_not_waited_for(place, tmp_path, capsys, name):
+    run = tmp_path / "run"
+    shutil.copytree(place / "RUN", run)
+    (run / name).unlink(missing_ok=True)
+    os.mkfifo(run / name)
+    assert main(["train", "--resume", str(run), "--steps", "9"]) == 2
+    error = capsys.readouterr().err
+    assert f"{name} is a pipe" in error and len(error.splitlines()) == 1
+
+
 def test_many_files_that_are_no_text(place, tmp_path, monkeypatch, capsys):
     """Ten of them are named, the others counted."""
     monkeypatch.chdir(tmp_path)
