@@ -16,6 +16,7 @@ from . import nn, optim
 from . import rules as _rules  # fills the derivative table
 from .check import AnomalyError, GradientError, anomaly_mode, gradcheck, hvp, jacobian
 from .checkpoint import load, save
+from .compile.rows import kernels_for as _kernels_for
 from .draw import draw
 from .operators import connect_operators
 from .primitive import TABLE, Primitive, constant, implements, primitive, rule
@@ -37,12 +38,14 @@ from .rules.softmax import (
     nll_loss,
     softmax,
 )
+from .rules.softmax import connect as _connect
 from .scan import compiled, scan
 from .tape import GraphError, Node, Tape
 from .tensor import Tensor, apply, grad, name, tape, tensor
 
 _ = _rules
 connect_operators(apply, getitem)
+_connect(_kernels_for)
 
 
 def explain(step: Any, state: Any, inputs: Any, reverse: bool = False, backend: str | None = None) -> Any:

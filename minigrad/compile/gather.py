@@ -17,8 +17,7 @@ from ..rules.indexing import _gather, add_rows
 from ..rules.shape import _swapaxes
 from ..tape import Node, Variable
 from ..tensor import Tensor
-from .kernel_cache import load_module
-from .run import choose_kernels
+from .kernel_cache import choose_kernels, load_module
 
 # Adding up fewer entries than this is not worth loading a kernel for.
 LEAST_ENTRIES = 50_000

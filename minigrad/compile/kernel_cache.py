@@ -14,11 +14,23 @@ import sys
 import tempfile
 import threading
 import time
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 
 _LOADED: dict[str, ModuleType] = {}
 _LOCK = threading.Lock()
+
+
+@cache
+def numba_is_there() -> bool:
+    """Whether numba can be imported."""
+    return importlib.util.find_spec("numba") is not None
+
+
+def choose_kernels() -> bool:
+    """Whether kernels are used outside of scans."""
+    return os.environ.get("MINIGRAD_BACKEND") != "numpy" and numba_is_there()
 
 
 def cache_folder() -> Path | None:
@@ -69,7 +81,7 @@ def load_module(source: str) -> ModuleType:
             _LOADED[digest] = known
             seconds = time.perf_counter() - start
             if seconds > 1.0:
-                print(f"minigrad: {'loaded' if there and kept else 'compiled'} the kernels of a scan in {seconds:.1f} s"
+                print(f"minigrad: {'loaded' if there and kept else 'compiled'} kernels in {seconds:.1f} s"
                       + (" (kept for the next run)" if kept and not there else ""), file=sys.stderr)
         return known
 

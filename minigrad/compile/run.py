@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 import os
 import threading
 import warnings
 from collections import OrderedDict
 from collections.abc import Sequence
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -21,6 +19,7 @@ from ..tape import Node, Output, next_number
 from ..tensor import Tensor, apply, grad, handle, own
 from ..tree import tree_leaves, tree_map
 from .differentiate import differentiate
+from .kernel_cache import numba_is_there
 from .lower import lower
 from .numpy_backend import Loops, compile_numpy
 from .passes import dead_code, rewritten
@@ -294,17 +293,6 @@ def choose(length: int, state: Any) -> str:
         return asked
     work = length * sum(getattr(t, "_data", t).size for t in tree_leaves(state))
     return "numba" if work >= LEAST_WORK and numba_is_there() else "numpy"
-
-
-def choose_kernels() -> bool:
-    """Whether kernels are used outside of scans."""
-    return os.environ.get("MINIGRAD_BACKEND") != "numpy" and numba_is_there()
-
-
-@cache
-def numba_is_there() -> bool:
-    """Whether numba can be imported."""
-    return importlib.util.find_spec("numba") is not None
 
 
 def _lookup(found: Trace, step: Step, state: Any, inputs: Any, first: int, reverse: bool, needs: tuple[bool, ...],

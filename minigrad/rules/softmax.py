@@ -7,6 +7,7 @@ logsumexp -inf, softmax 0 and gradient 0: there is no distribution to speak of, 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, Literal
 
 import numpy as np
@@ -72,6 +73,17 @@ def logsumexp(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
 # ---------------------------------------------------------------------------------------------------------------
 
 
+def kernels_for(rows: Array) -> Any:
+    """Replaced by `minigrad.compile.rows.kernels_for` when minigrad is imported; before, NumPy does it all."""
+    return None
+
+
+def connect(chosen: Callable[[Array], Any]) -> None:
+    """Tell cross-entropy how to find compiled loops over rows. Called once, by the package."""
+    global kernels_for
+    kernels_for = chosen  # type: ignore[assignment]
+
+
 @primitive(lambda g, y, logits, scale, *, targets, losses=None:
            softmax_slope(g * np.expand_dims(scale, -1), logits),
            lambda g, y, logits, scale, *, targets, losses=None:
@@ -84,6 +96,12 @@ def _cross_entropy_slope(logits: Array, scale: Array, *, targets: Array, losses:
                                             targets=targets.swapaxes(0, 1), losses=losses).swapaxes(0, 1)
     rows, t, factors = logits.reshape(-1, logits.shape[-1]), targets.reshape(-1), np.reshape(scale, -1)
     out = np.empty(rows.shape, np.result_type(logits, scale))
+    kernels = kernels_for(rows)
+    if kernels is not None and out.dtype == factors.dtype == np.float32:
+        known_losses = np.empty(0, np.float32) if losses is None else np.ascontiguousarray(losses, np.float32)
+        kernels.slopes(rows, np.ascontiguousarray(t, np.intp), np.ascontiguousarray(factors), known_losses.reshape(-1),
+                       out)
+        return out.reshape(logits.shape)
     total, known = log_totals(rows, t, factors, losses)
     for block in row_blocks(rows):
         p = out[block]
@@ -108,7 +126,8 @@ def log_totals(rows: Array, targets: Array, scale: Array, losses: Array | None) 
     losses, picked = losses.reshape(-1), rows[np.arange(len(rows)), targets]
     log_scale = np.log(np.where(scale > 0, scale, np.ones((), scale.dtype)))
     known = (scale > 0) & (np.abs(losses) + np.abs(picked) + np.abs(log_scale) < 32)
-    return losses + picked - log_scale, known
+    with np.errstate(invalid="ignore"):  # a target of -inf has an infinite loss, and is not known
+        return losses + picked - log_scale, known
 
 
 def row_blocks(rows: Array) -> list[slice]:
@@ -145,6 +164,10 @@ def _cross_entropy(logits: Array, *, targets: Array) -> Any:
         return _cross_entropy.forward(logits.swapaxes(0, 1), targets=targets.swapaxes(0, 1)).swapaxes(0, 1)
     rows = logits.reshape(-1, logits.shape[-1])
     losses = np.empty(len(rows), np.result_type(logits.dtype, np.float16))
+    kernels = kernels_for(rows)
+    if kernels is not None:
+        kernels.losses(rows, np.ascontiguousarray(targets.reshape(-1), np.intp), losses)
+        return losses.reshape(targets.shape)
     picked = rows[np.arange(len(rows)), targets.reshape(-1)]
     blocks = row_blocks(rows)
     buffer = np.empty((blocks[0].stop if blocks else 0, rows.shape[-1]), losses.dtype)
