@@ -5,9 +5,9 @@ from __future__ import annotations
 from ..tensor import Tensor
 from .backward import MOST as BACKWARD_MOST
 from .backward import draw_backward
-from .graph import Graph
+from .graph import Graph, Item
 from .graph import fold as refold
-from .labels import clean, number, shape_text
+from .labels import CIRCLES, clean, number, shape_text
 from .model import Picture
 from .modules import draw_modules
 from .ops import draw_ops, extent
@@ -19,6 +19,8 @@ from .unrolled import CannotUnroll, draw_unrolled
 OPS_MOST = 1500
 LAYOUT_MOST = 10_000
 UNROLLED_MOST = 3000
+GRADIENTS_MOST = 100
+SAVED_MOST = 24  # arrows from values to gradients
 
 
 def choose(
@@ -35,10 +37,16 @@ def choose(
     notes: list[str] = []
     recurrent = bool(found.runs) and not found.failed
     if view is None and any(item.gradient for item in found.graph.items):
-        view = "ops"
+        view = "ops" if size <= GRADIENTS_MOST else "modules"
+        if view == "modules":
+            notes.append(f"{size} values and gradients are many to follow: shown by module; view='ops' has all.")
     if view == "backward":
         if size <= BACKWARD_MOST:
-            return draw_backward(wanted[0], name), "backward", notes
+            first = next((t for t in wanted if t.requires_grad), wanted[0])
+            if len(wanted) > 1:
+                which = clean(first.name or "") or "the first"
+                notes.append(f"The backward view shows one output: {which} of {len(wanted)}.")
+            return draw_backward(first, name), "backward", notes
         notes.append(f"{size} values are too many for the backward view; shown by module.")
         view = "modules"
     if view in ("unrolled", "rolled") and not recurrent:
@@ -63,6 +71,8 @@ def choose(
             notes.append(f"The arrows among {size} values are too long to draw; shown by module. text() lists them.")
         elif size <= OPS_MOST:
             found.graph = _with_cuts(_without_slices(found.graph))
+            if _saved_as_words(found):
+                notes.append("Gradients read many values: × f stands for an arrow from f.")
             return draw_ops(found.graph, name, found.name), "ops", notes
         else:
             notes.append(f"{size} values are too many to draw one by one; shown by module. text() lists them.")
@@ -84,6 +94,33 @@ def _with_cuts(graph: Graph) -> Graph:
         if item.cut in items:
             item.inputs = [item.cut]
     return graph
+
+
+def _saved_as_words(found: Analysis) -> bool:
+    """Write the names of values into the gradients that read them, where arrows would be too many to follow."""
+    graph = found.graph
+    pairs = [(item, k) for item in graph.items if item.gradient and item.symbol in CIRCLES
+             for k, source in enumerate(item.inputs) if not source.gradient and source.kind == "op"]  # fmt: skip
+    if len(pairs) <= SAVED_MOST:
+        return False
+    names: dict[str, int] = {}
+    for item in graph.items:
+        names[found.name(item)] = names.get(found.name(item), 0) + 1
+    written: dict[Item, list[int]] = {}
+    for item, k in pairs:
+        source = item.inputs[k]
+        if source.name and names[found.name(source)] == 1 and not source.output:
+            written.setdefault(item, []).append(k)
+    for item, places in written.items():
+        words = [clean(found.name(item.inputs[k]), 12) for k in places]
+        if len(places) == 2:
+            item.symbol = f"{words[0]} {item.symbol} {words[1]}"
+        elif places[0] == 0 and item.symbol in "−÷":
+            item.symbol = f"{words[0]} {item.symbol}"
+        else:
+            item.symbol = f"{item.symbol} {words[0]}"
+        item.inputs = [source for k, source in enumerate(item.inputs) if k not in places]
+    return bool(written)
 
 
 def describe(found: Analysis, picture: Picture, view: str) -> str:

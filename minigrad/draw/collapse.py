@@ -50,6 +50,8 @@ def draw_groups(found: Analysis, title: str, keys: dict[Item, Hashable], horizon
         middle = (starts[2 * layout.layer[i]] + starts[2 * layout.layer[i] + 1]) / 2
         # laid out from top to bottom; a horizontal picture is turned at the end
         box.x, box.y = layout.x[i], middle
+        if group.run is not None:
+            box.x += _lower(size[group], box.h)
         if horizontal:
             box.w, box.h = box.h, box.w
         picture.boxes.append(box)
@@ -99,16 +101,8 @@ def _loop(found: Analysis, picture: Picture, group: Group, size: tuple[float, fl
     run, box = group.run, group.box
     assert run is not None and box is not None
     left, right = box.x - size[0] / 2, box.x + size[0] / 2
-    top, bottom = box.y - size[1] / 2, box.y + size[1] / 2
-    box.y = bottom - 11 - box.h / 2
-    for edge in picture.edges:
-        dy = box.y - (top + bottom) / 2
-        if edge.source is box:
-            edge.path[0] = (box.right, edge.path[0][1] + dy)
-            edge.path[1] = (edge.path[1][0], edge.path[1][1] + dy)
-        if edge.target is box:
-            edge.path[-1] = (box.left, edge.path[-1][1] + dy)
-            edge.path[-2] = (edge.path[-2][0], edge.path[-2][1] + dy)
+    middle = box.y - _lower(size, box.h)
+    top, bottom = middle - size[1] / 2, middle + size[1] / 2
     picture.clusters.append(
         Cluster(
             loop_title(run),
@@ -135,6 +129,11 @@ def _loop(found: Analysis, picture: Picture, group: Group, size: tuple[float, fl
     )
 
 
+def _lower(room: tuple[float, float], height: float) -> float:
+    """How far below the middle of its frame the box of a loop stands."""
+    return room[1] / 2 - 11 - height / 2
+
+
 def _arrows(
     picture: Picture,
     order: list[Group],
@@ -145,7 +144,7 @@ def _arrows(
 ) -> None:
     bends, xs, layer = layout.bends, layout.x, layout.layer
     # what an arrow must not touch: boxes, and the frames of loops
-    walls = [group.box if group.run is None else _frame(group, rooms[i]) for i, group in enumerate(order)]
+    walls = [group.box if group.run is None else _frame(group, xs[i], rooms[i]) for i, group in enumerate(order)]
     incoming: dict[int, list[tuple[float, int]]] = {}
     outgoing: dict[int, list[tuple[float, int]]] = {}
     for e, (a, b) in enumerate(edges):
@@ -174,9 +173,9 @@ def _arrows(
         picture.edges.append(Edge(source, target, path, style))
 
 
-def _frame(group: Group, room: tuple[float, float]) -> Box:
+def _frame(group: Group, x: float, room: tuple[float, float]) -> Box:
     assert group.box is not None
-    return Box("module", (), x=group.box.x, y=group.box.y, w=room[0], h=room[1])
+    return Box("module", (), x=x, y=group.box.y, w=room[0], h=room[1])
 
 
 def _turn(picture: Picture) -> None:

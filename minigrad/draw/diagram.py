@@ -281,6 +281,7 @@ def gradients_of(outputs: Sequence[Tensor], detailed: GradientStatistics | None 
         outputs: what the gradients are of.
         detailed: for more than norms.
     """
+    outputs = [t for t in outputs if t.requires_grad]
     leaves = [leaf for leaf in tape(outputs).leaves() if isinstance(leaf, Tensor) and leaf.requires_grad]
     seeds = [tensor(np.ones(t.shape, t.dtype)) for t in outputs]
     with record_gradients() as gradients, watching(detailed.watch) if detailed is not None else nullcontext():

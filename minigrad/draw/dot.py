@@ -123,7 +123,7 @@ def _edge(edge: Edge, ids: dict[Box, str], theme: Theme, flip: float) -> str:
 def _cluster(number: int, cluster: Cluster, ids: dict[Box, str], theme: Theme, flip: float) -> str:
     fill, stroke = theme.fills[cluster.kind]
     bb = f"{_point(cluster.left, cluster.bottom, flip)},{_point(cluster.right, cluster.top, flip)}"
-    at = _point(cluster.title_start + text_width(cluster.title, SIZE) * 0.46, cluster.top + 9, flip)
+    at = _point(cluster.title_start + text_width(cluster.title, SIZE) * 0.46, cluster.top + 9 + cluster.drop, flip)
     members = "".join(f" {ids[box]};" for box in cluster.members)
     return (
         f'  subgraph cluster_{number} {{ graph [bb="{bb}", label={quote(cluster.title)}, lp="{at}", '

@@ -73,9 +73,10 @@ def group_box(found: Analysis, group: Group) -> Box:
         kind = "output" if out.output else "module"
         calls = _calls(found, key)
         detail = f", {calls} calls" if calls > 1 else f" · {shape_text(out.shape)}"
+        name = f"{clean(out.name, 30)} · " if out.output and out.name else ""
         return Box(
             kind,
-            (scope_title(key), f"{_ops(_count(ops))}{detail}"),
+            (f"{name}{scope_title(key)}", f"{_ops(_count(ops))}{detail}"),
             f"{clean(key.path, 200)}\n{_count(ops)} operations",
         )
     assert isinstance(key, Item)
@@ -166,7 +167,7 @@ def _title_room(run: Run) -> float:
 
 def loop_words(found: Analysis, run: Run) -> list[str]:
     states = ", ".join(f"{clean(s.name, 20) or 'state'}ₜ" for s in run.states)
-    words = [f"{states} → t + 1   (× {run.length - 1})"]
+    words = [f"{states} → t {'−' if run.reverse else '+'} 1   (× {run.length - 1})"]
     for state in run.states:
         series = [
             item for body in run.bodies[:-1] if (item := body[state.source]) is not None and item.grad is not None

@@ -103,8 +103,8 @@ class _Listing:
             if run is not None and item in self.found.position:
                 p = self.found.position[item]
                 state = next((s for s in run.states if (p, k) in s.uses), None)
-            if state is not None:
-                words.append(f"{clean(state.name, 50) or 'state'}ₜ₋₁")
+            if state is not None and run is not None:
+                words.append(f"{clean(state.name, 50) or 'state'}{'ₜ₊₁' if run.reverse else 'ₜ₋₁'}")
             elif run is not None and home is not None and home[0] is run:
                 words.append(self._of(source, home))
             elif run is not None and home is not None and home[0].times[home[1]] == run.times[step]:

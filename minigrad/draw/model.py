@@ -129,7 +129,9 @@ class Cluster:
     members: list[Box] = field(default_factory=list)
     kind: str = "cluster"
     tooltip: str = ""
-    aside: bool = False  # the title stands beside the upper right corner
+    aside: bool = False  # the title stands beside the right side
+    to_left: bool = False  # or, if so, the left one
+    drop: float = 0.0  # and so much below the upper side
     to_right: bool = False  # the title ends at the right
     other_title: str = ""  # a second part of the title, at the right
     indent: float = 7.0  # of the title from the left side
@@ -143,7 +145,7 @@ class Cluster:
     def title_start(self) -> float:
         """x at which the title begins."""
         if self.aside:
-            return self.right + 5
+            return self.left - 5 - text_width(self.title, SIZE) * 0.97 if self.to_left else self.right + 5
         return self.right - 7 - text_width(self.title, SIZE) * 0.97 if self.to_right else self.left + self.indent
 
 

@@ -67,7 +67,8 @@ def draw_ops(graph: Graph, title: str, names: Callable[[Item], str], clusters: b
         box.x, box.y = layout.x[i], (tops[layout.layer[i]] + bottoms[layout.layer[i]]) / 2
         picture.boxes.append(box)
     if clusters:
-        picture.clusters = _clusters(items, chains, boxes, picture.boxes)
+        above = [len(lanes.get(layer, ())) * RAIL_STEP for layer in layout.layer]
+        picture.clusters = _clusters(items, chains, boxes, picture.boxes, above)
     _edges(picture, items, edges, boxes, position, layout, tops, bottoms, uses, on_rail, lanes)
     _move_titles(picture)
     return picture
@@ -96,39 +97,56 @@ def _move_titles(picture: Picture) -> None:
     boxes = _Heights((box.top, box.bottom, box) for box in picture.boxes)
     clusters = _Heights((c.top, c.bottom, c) for c in picture.clusters)
     for cluster in picture.clusters:
-        wide = text_width(cluster.title, SIZE) + 4
-        top, bottom = cluster.top - 1, cluster.top + TITLE
-        # on both sides, so that a flat arrow leaves no gap
-        crossed = sorted(
-            x
-            for points in lines.between(top, bottom)
-            for a, b in pairwise(points)
-            if max(a[1], b[1]) > top and min(a[1], b[1]) < bottom
-            for x in (a[0], (a[0] + b[0]) / 2, b[0])
-            if cluster.left < x < cluster.right
-        )
-        old = cluster.left, cluster.right
-        if old[1] - old[0] > wide + 10:
-            if not any(x < cluster.left + 7 + wide for x in crossed):
-                continue
-            if not any(x > cluster.right - 7 - wide for x in crossed):
-                cluster.to_right = True
-                continue
-            gap = next((a for a, b in pairwise(crossed) if b - a > wide + 6), None)
-            if gap is not None:
-                cluster.indent = gap + 5 - cluster.left
-                continue
-        first, last = (crossed[0], crossed[-1]) if crossed else (old[1], old[0])
-        wider = (old[0], max(last + wide + 12, old[1])), (min(first - wide - 12, old[0]), old[1])
-        for cluster.left, cluster.right in wider:
-            if _free(cluster, old, lines, boxes) and all(
-                _nested_or_apart(cluster, o) or _nested_or_apart(o, cluster)
-                for o in clusters.between(cluster.top, cluster.bottom)
-            ):
-                cluster.to_right = bool(crossed) and cluster.right > old[1]
+        title = cluster.title
+        # the whole path is in the tooltip
+        for cluster.title in dict.fromkeys((title, title.partition(" · ")[0])):
+            if _place_title(cluster, lines, boxes, clusters):
                 break
         else:
-            cluster.left, cluster.right = old
+            while len(cluster.title) > 2 and text_width(cluster.title, SIZE) > cluster.right - cluster.left - 10:
+                cluster.title = cluster.title.rstrip("…")[:-1] + "…"
+
+
+def _place_title(
+    cluster: Cluster,
+    lines: _Heights[list[Point]],
+    boxes: _Heights[Box],
+    clusters: _Heights[Cluster],
+) -> bool:
+    """Put a title where no arrow runs through it, in a wider cluster if need be; False if it cannot be."""
+    wide = text_width(cluster.title, SIZE) + 4
+    top, bottom = cluster.top - 1, cluster.top + TITLE
+    # on both sides, so that a flat arrow leaves no gap
+    crossed = sorted(
+        x
+        for points in lines.between(top, bottom)
+        for a, b in pairwise(points)
+        if max(a[1], b[1]) > top and min(a[1], b[1]) < bottom
+        for x in (a[0], (a[0] + b[0]) / 2, b[0])
+        if cluster.left < x < cluster.right
+    )
+    old = cluster.left, cluster.right
+    if old[1] - old[0] > wide + 10:
+        if not any(x < cluster.left + 7 + wide for x in crossed):
+            return True
+        if not any(x > cluster.right - 7 - wide for x in crossed):
+            cluster.to_right = True
+            return True
+        gap = next((a for a, b in pairwise(crossed) if b - a > wide + 6), None)
+        if gap is not None:
+            cluster.indent = gap + 5 - cluster.left
+            return True
+    first, last = (crossed[0], crossed[-1]) if crossed else (old[1], old[0])
+    wider = (old[0], max(last + wide + 12, old[1])), (min(first - wide - 12, old[0]), old[1])
+    for cluster.left, cluster.right in wider:
+        if _free(cluster, old, lines, boxes) and all(
+            _nested_or_apart(cluster, o) or _nested_or_apart(o, cluster)
+            for o in clusters.between(cluster.top, cluster.bottom)
+        ):
+            cluster.to_right = bool(crossed) and cluster.right > old[1]
+            return True
+    cluster.left, cluster.right = old
+    return False
 
 
 def _free(
@@ -248,8 +266,12 @@ def _clusters(
     chains: list[tuple[Scope, ...]],
     boxes: dict[Item, Box],
     everything: list[Box],
+    above: list[float],
 ) -> list[Cluster]:
-    """A rectangle for each scope whose members stand together; others would enclose what is not theirs."""
+    """A rectangle for each scope whose members stand together; others would enclose what is not theirs.
+
+    `above` is, for each item, the room that rails take above its row: titles stand over them.
+    """
     members: dict[Scope, list[int]] = {}
     depth: dict[Scope, int] = {}
     for i, chain in enumerate(chains):
@@ -261,7 +283,8 @@ def _clusters(
     for scope in sorted(members, key=lambda s: -depth[s]):
         own = [boxes[items[i]] for i in members[scope]]
         left, right = min(b.left for b in own) - PAD, max(b.right for b in own) + PAD
-        top, bottom = min(b.top for b in own) - PAD / 2 - TITLE, max(b.bottom for b in own) + PAD
+        top = min(boxes[items[i]].top - above[i] for i in members[scope]) - PAD / 2 - TITLE
+        bottom = max(b.bottom for b in own) + PAD
         for inner, c in inside.items():
             if inner.parent is scope:
                 left, right = min(left, c.left - 5), max(right, c.right + 5)

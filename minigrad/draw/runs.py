@@ -108,6 +108,8 @@ class Analysis:
 def cell_title(run: Run, e: int, alone: bool = False) -> str:
     """The class of the module that a step consists of, else what is around the steps; `alone` says no more."""
     step = run.scopes[e]
+    if step.step is not None and step.label:
+        return clean(step.label)
     if step.step is None:
         return clean(step.label or step.name) if alone else run.title
     inner: set[Scope | None] = set()

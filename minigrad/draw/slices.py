@@ -14,9 +14,12 @@ FOLDABLE_VIEWS = frozenset({"reshape", "swapaxes", "transpose", "cast"})
 def kept_slices(graph: Graph, place: dict[Item, tuple[Run, int]]) -> set[Item]:
     """Foldable items that bring a part of something outside into just one step."""
     root: dict[Item, Item] = {}
+    part: set[Item] = set()  # views that show less than there is
     for item in graph.items:
         if item.foldable and item.inputs:
             root[item] = root.get(item.inputs[0], item.inputs[0])
+            if item.op in SLICES or item.inputs[0] in part:
+                part.add(item)
     users: dict[Item, set[Any]] = {}
     ends: set[Item] = set()
     for item in reversed(graph.items):
@@ -30,7 +33,7 @@ def kept_slices(graph: Graph, place: dict[Item, tuple[Run, int]]) -> set[Item]:
                     ends.add(source)
     kept = set()
     for item in ends:
-        if item.foldable and item.op in SLICES | FOLDABLE_VIEWS and root[item].kind != "parameter":
+        if item in part and item.op in SLICES | FOLDABLE_VIEWS and root[item].kind != "parameter":
             home = place.get(item)
             source_home = place.get(root[item])
             used_in = users[item]

@@ -221,7 +221,7 @@ def _cluster(cluster: Cluster, theme: Theme) -> str:
         x = cluster.right - 7 if cluster.to_right else cluster.title_start
         anchor = "end" if cluster.to_right else "start"
         title = (
-            f'<text x="{_f(x)}" y="{_f(cluster.top + 13)}" text-anchor="{anchor}" fill="{theme.text}">'
+            f'<text x="{_f(x)}" y="{_f(cluster.top + 13 + cluster.drop)}" text-anchor="{anchor}" fill="{theme.text}">'
             f"{_text(cluster.title)}</text>"
         )
     if cluster.other_title:

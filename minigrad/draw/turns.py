@@ -2,8 +2,9 @@
 
 A module that is called again with a state of its own is a loop by itself (see `loops`). Where several modules need what
 the others made a turn before, or where what is fed back is computed between the calls, a step of the loop is more than
-one call. Such turns get a scope each, as if the user had written `with mg.scope("t = 1", step=1)` around them, and are
-drawn like any other step.
+one call. Where no module is called at all, a matrix that is used again and again, each time on something made from what
+it gave before, is the sign of a loop. Such turns get a scope each, as if the user had written
+`with mg.scope("t = 1", step=1)` around them, and are drawn like any other step.
 """
 
 from __future__ import annotations
@@ -12,37 +13,40 @@ from bisect import bisect_right
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import Any
 
 from ..recording import Scope
 from ..tape import Node, Output, Variable
+from .graph import FOLDABLE, is_foldable
 from .reading import Reading
-from .scopes import gradient_scope
+from .scopes import gradient_scope, scope_chain
+from .slices import SLICES
 
 
 @dataclass(slots=True, eq=False)
 class _Calls:
-    """The calls of one module in one place, or the steps that the user numbered there.
+    """The calls of one module in one place, the steps that the user numbered there, or the uses of one matrix.
 
     Attributes:
-        scopes: of the calls, in order.
+        scopes: of the calls, in order; of uses, their places in the list of nodes.
         starts: where each begins in the list of nodes.
     """
 
-    scopes: list[Scope] = field(default_factory=list)
+    scopes: list[Scope | int] = field(default_factory=list)
     starts: list[int] = field(default_factory=list)
 
 
 def find_turns(reading: Reading) -> None:
     """Write into a reading which scopes and which operations belong to which turn of a loop."""
     children, inside = _places(reading)
-    taken: set[Scope | None] = set()
+    cache: dict[Scope | None, tuple[Scope, ...]] = {None: ()}
     place = {node: i for i, node in enumerate(reading.nodes)} if children else {}
-    for outer, groups in children.items():
-        above = outer
-        while above is not None and above not in taken:
-            above = above.parent
-        if above is None and _turn(reading, outer, groups, inside[outer], place):
-            taken.update(scope for calls in groups for scope in calls.scopes)
+    taken: set[Scope] = set()
+    # from the outside in: what is inside a turn is a part of it
+    for outer, groups in sorted(children.items(), key=lambda pair: len(scope_chain(pair[0], cache))):
+        if taken.isdisjoint(cache[outer]) and _turn(reading, outer, groups, inside[outer], place):
+            taken.update(reading.turns)
+            taken.update(s for calls in groups for s in calls.scopes if isinstance(s, Scope) and s.step is not None)
 
 
 def _places(reading: Reading) -> tuple[dict[Scope | None, list[_Calls]], dict[Scope | None, list[int]]]:
@@ -51,7 +55,7 @@ def _places(reading: Reading) -> tuple[dict[Scope | None, list[_Calls]], dict[Sc
     seen: set[Scope] = set()
     learning: set[Scope] = set()
     for i, node in enumerate(reading.nodes):
-        scope = reading.scope(node.scope)
+        scope = reading.named(node.scope)
         way = []
         while scope is not None and scope not in seen:
             way.append(scope)
@@ -62,25 +66,26 @@ def _places(reading: Reading) -> tuple[dict[Scope | None, list[_Calls]], dict[Sc
             calls = groups.setdefault(new.parent, {}).setdefault(key, _Calls())
             calls.scopes.append(new)
             calls.starts.append(i)
+        matrices = tuple(m for s in node.inputs if (m := _matrix(s)) is not None)
+        if matrices and not is_foldable(node):
+            calls = groups.setdefault(reading.named(node.scope), {}).setdefault(("uses", matrices), _Calls())
+            calls.scopes.append(i)
+            calls.starts.append(i)
         if any(isinstance(s, Variable) and s._requires_grad for s in node.inputs):
-            scope = reading.scope(node.scope)
+            scope = reading.named(node.scope)
             while scope is not None and scope not in learning:
                 learning.add(scope)
                 scope = scope.parent
     found = {}
     for outer, known in groups.items():
         # one activation called after each of several layers is no loop: a turn repeats what has parameters
-        again = [
-            c
-            for c in known.values()
-            if len(c.scopes) > 1 and (c.scopes[0].step is not None or sum(s in learning for s in c.scopes) > 1)
-        ]
+        again = [calls for calls in known.values() if _may_be_a_loop(calls, learning)]
         if again and gradient_scope(outer) is None:
             found[outer] = again
     inside: dict[Scope | None, list[int]] = {outer: [] for outer in found}
     if found:
         for i, node in enumerate(reading.nodes):
-            scope = reading.scope(node.scope)
+            scope = reading.named(node.scope)
             while True:
                 if scope in inside:
                     inside[scope].append(i)
@@ -90,10 +95,34 @@ def _places(reading: Reading) -> tuple[dict[Scope | None, list[_Calls]], dict[Sc
     return found, inside
 
 
+def _may_be_a_loop(calls: _Calls, learning: set[Scope]) -> bool:
+    first = calls.scopes[0]
+    if isinstance(first, int):
+        return len(calls.scopes) > 2
+    return len(calls.scopes) > 1 and (first.step is not None or sum(s in learning for s in calls.scopes) > 1)
+
+
+def _matrix(source: Any) -> int | None:
+    """Which matrix an operation uses: the number of a parameter, or of a part of one that was cut out before."""
+    while isinstance(source, Node) and source.primitive.name in FOLDABLE - SLICES:
+        source = source.inputs[0]
+    if isinstance(source, Variable):
+        return id(source) if source._requires_grad and source.ndim > 1 else None
+    if not isinstance(source, (Node, Output)) or len(source.shape) < 2:
+        return None
+    inner: Any = source
+    while isinstance(inner, (Node, Output)):
+        node = inner.node if isinstance(inner, Output) else inner
+        if not is_foldable(node):
+            return None
+        inner = node.inputs[0]
+    return id(source) if isinstance(inner, Variable) and inner._requires_grad else None
+
+
 def _turn(
     reading: Reading, outer: Scope | None, groups: list[_Calls], inside: Sequence[int], place: dict[Node, int]
 ) -> bool:
-    """Put the turns of a loop among some calls into the reading, if there is one that is more than its calls.
+    """Put the turns of loops among some calls into the reading, where they are more than the calls of one module.
 
     Args:
         reading: where they are written.
@@ -102,17 +131,20 @@ def _turn(
         inside: places of the operations in that scope.
         place: of each operation.
     """
-    of = {scope: (g, k) for g, calls in enumerate(groups) for k, scope in enumerate(calls.scopes)}
+    of: dict[Scope | int | None, tuple[int, int]] = {
+        scope: (g, k) for g, calls in enumerate(groups) for k, scope in enumerate(calls.scopes)
+    }
     call: dict[int, tuple[int, int]] = {}  # of each operation in a call, which
     child: dict[int, Scope | None] = {}  # of each operation the scope below `outer` that it is in
     for i in inside:
-        below, scope = None, reading.scope(reading.nodes[i].scope)
+        below, scope = None, reading.named(reading.nodes[i].scope)
         while scope is not outer:
             assert scope is not None
             below, scope = scope, scope.parent
         child[i] = below
-        if below in of:
-            call[i] = of[below]
+        at_once = of.get(i if below is None else below)
+        if at_once is not None:
+            call[i] = at_once
     sources = {i: [at for at in _sources(reading, i, place) if at in child] for i in inside}
     # what each operation between the calls has behind it: groups of calls
     behind: dict[int, int] = {}
@@ -134,34 +166,34 @@ def _turn(
             feeds[mine[0]] |= bits | direct
             loose[mine[0]] |= bits
             again[mine[0]] |= bool(direct >> mine[0] & 1)
-    circle = _circle(feeds)
-    if not circle:
-        return False
-    several = circle & (circle - 1) != 0
-    only = circle.bit_length() - 1
-    if not several and (not loose[only] & circle or (len(groups[only].scopes) < 3 and not again[only])):
-        return False
-    turns = _take_turns([groups[g] for g in range(len(groups)) if circle >> g & 1])
-    if turns is None:
-        return False
-    steps, starts = turns
-    # between the calls, and needed by one: a part of the turn
-    needed: set[int] = set()
-    for i in reversed(inside):
-        if i in needed or (i in call and circle >> call[i][0] & 1):
-            needed.update(at for at in sources[i] if at not in call and behind[at] & circle)
-    needed |= _last_turn(reading, inside, sources, needed, child, circle, call, starts)
-    if not steps:
-        steps = [Scope(f"t = {k + 1}", outer, "", k + 1) for k in range(len(starts))]
-    for i in inside:
-        scope = child[i]
-        if (i in call and circle >> call[i][0] & 1) or i in needed:
-            step = steps[bisect_right(starts, i) - 1]
-            if scope is None:
-                reading.loose[reading.nodes[i]] = step
-            elif scope.step is None:
-                reading.turns.setdefault(scope, Scope(scope.name, step, scope.label))
-    return True
+    found = False
+    for circle in _circles(feeds):
+        several = circle & (circle - 1) != 0
+        only = circle.bit_length() - 1
+        if not several and (not loose[only] & circle or (len(groups[only].scopes) < 3 and not again[only])):
+            continue
+        turns = _take_turns([groups[g] for g in range(len(groups)) if circle >> g & 1])
+        if turns is None:
+            continue
+        found = True
+        steps, starts = turns
+        # between the calls, and needed by one: a part of the turn
+        needed: set[int] = set()
+        for i in reversed(inside):
+            if i in needed or (i in call and circle >> call[i][0] & 1):
+                needed.update(at for at in sources[i] if at not in call and behind[at] & circle)
+        needed |= _last_turn(reading, inside, sources, needed, circle, call, starts)
+        if not steps:
+            steps = [Scope(f"t = {k + 1}", outer, "", k + 1) for k in range(len(starts))]
+        for i in inside:
+            scope = child[i]
+            if (i in call and circle >> call[i][0] & 1) or i in needed:
+                step = steps[bisect_right(starts, i) - 1]
+                if scope is None:
+                    reading.loose[reading.nodes[i]] = step
+                elif scope.step is None:
+                    reading.turns.setdefault(scope, Scope(scope.name, step, scope.label))
+    return found
 
 
 def _last_turn(
@@ -169,7 +201,6 @@ def _last_turn(
     inside: Sequence[int],
     sources: dict[int, list[int]],
     needed: set[int],
-    child: dict[int, Scope | None],
     circle: int,
     call: dict[int, tuple[int, int]],
     starts: Sequence[int],
@@ -177,11 +208,11 @@ def _last_turn(
     """What the last turn does between the calls like the one before, though no call needs it any more."""
     nodes, (low, high) = reading.nodes, starts[-2:]
     turns: tuple[list[list[int]], list[list[int]]] = ([], [])  # the calls of the turn before, and of the last
-    last: Scope | None = None
+    last = (-1, -1)
     for i in inside:
         if i >= low and i in call and circle >> call[i][0] & 1:
-            if child[i] is not last:
-                last = child[i]
+            if call[i] != last:
+                last = call[i]
                 turns[i >= high].append([])
             turns[i >= high][-1].append(i)
     like: dict[int, int] = {}  # of an operation of the last turn, which of the turn before does the same
@@ -216,17 +247,18 @@ def _sources(reading: Reading, i: int, place: dict[Node, int]) -> list[int]:
     return [place[s.node if type(s) is Output else s] for s in inputs if type(s) in (Node, Output)]
 
 
-def _circle(feeds: list[int]) -> int:
-    """Groups that need each other, as bits: those with the first one that needs itself."""
+def _circles(feeds: list[int]) -> list[int]:
+    """Groups that need each other, or themselves, as bits."""
     reach = list(feeds)
     for k in range(len(reach)):
         for g in range(len(reach)):
             if reach[g] >> k & 1:
                 reach[g] |= reach[k]
+    found: list[int] = []
     for g in range(len(reach)):
-        if reach[g] >> g & 1:
-            return sum(1 << h for h in range(len(reach)) if reach[g] >> h & 1 and reach[h] >> g & 1)
-    return 0
+        if reach[g] >> g & 1 and not any(circle >> g & 1 for circle in found):
+            found.append(sum(1 << h for h in range(len(reach)) if reach[g] >> h & 1 and reach[h] >> g & 1))
+    return found
 
 
 def _take_turns(groups: list[_Calls]) -> tuple[list[Scope], list[int]] | None:
@@ -240,10 +272,10 @@ def _take_turns(groups: list[_Calls]) -> tuple[list[Scope], list[int]] | None:
     period = next((p for p in range(1, len(order) // 2 + 1) if order[p:] == order[:-p]), 0)
     if not period:
         return None
-    steps = [scope for _, _, scope in calls if scope.step is not None]
+    steps = [scope for _, _, scope in calls if isinstance(scope, Scope) and scope.step is not None]
     starts = [start for start, _, _ in calls[::period]]
     if steps:
         numbers = [scope.step or 0 for scope in steps]
-        if calls[0][2].step is None or len(steps) != len(starts) or any(b != a + 1 for a, b in pairwise(numbers)):
+        if calls[0][2] is not steps[0] or len(steps) != len(starts) or any(b != a + 1 for a, b in pairwise(numbers)):
             return None
     return steps, starts

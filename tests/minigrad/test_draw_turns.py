@@ -348,3 +348,178 @@ def test_arrows_from_saved_values_touch_no_box() -> None:
         for x, y in polyline(edge.path)[1:-1] if edge.style == "saved" else ():
             assert not any(b.left < x < b.right and b.top < y < b.bottom
                            for b in picture.boxes if b not in (edge.source, edge.target))  # fmt: skip
+
+
+# -- loops without any module or scope
+
+
+def weight(*shape: int, name: str, seed: int = 0) -> mg.Tensor:
+    values = np.random.default_rng(seed).normal(size=shape).astype(np.float32) * 0.4
+    return mg.tensor(values, requires_grad=True, name=name)
+
+
+def bare(turns: int = 4) -> mg.Tensor:
+    """An LSTM as one writes it first, its loss added up on the way."""
+    W, U, b = weight(3, 16, name="W"), weight(4, 16, name="U"), weight(16, name="b")
+    h = c = mg.tensor(np.zeros((2, 4), np.float32))
+    loss: mg.Tensor | None = None
+    for t in range(turns):
+        i, f, g, o = np.split(data(2, 3, name="x", seed=t) @ W + h @ U + b, 4, axis=-1)
+        c = mg.sigmoid(f) * c + mg.sigmoid(i) * np.tanh(g)
+        h = mg.sigmoid(o) * np.tanh(c)
+        mg.name(c=c, h=h)
+        term = (h * h).mean()
+        loss = term if loss is None else loss + term
+    assert loss is not None
+    return loss
+
+
+def bare_attention() -> mg.Tensor:
+    """Two loops, one after the other; weights are transposed anew in each turn."""
+    We, Ue, Wd, Ud = (weight(*shape, name=name) for shape, name in (
+        ((3, 4), "We"), ((4, 4), "Ue"), ((4, 4), "Wd"), ((4, 4), "Ud")
+    ))  # fmt: skip
+    h, memory = mg.tensor(np.zeros((2, 4), np.float32)), []
+    for t in range(4):
+        h = np.tanh(data(2, 3, name="x", seed=t) @ We + h @ Ue.T)
+        mg.name(h=h)
+        memory.append(h)
+    M, y, outputs = np.stack(memory, axis=1), data(2, 4, name="go"), []
+    for _ in range(3):
+        h = np.tanh(y @ Wd + h @ Ud.T)
+        a = mg.softmax((M * h[:, None, :]).sum(axis=-1), axis=-1)
+        y = (a[:, :, None] * M).sum(axis=1)
+        mg.name(h=h, a=a, y=y)
+        outputs.append(y)
+    return (np.stack(outputs) ** 2).mean()
+
+
+@pytest.mark.parametrize("turns", [4, 60])
+def test_a_bare_loop_is_unrolled(turns: int) -> None:
+    diagram = mg.draw(bare(turns), gradients=True)
+    assert diagram.view == "unrolled" and not diagram.notes
+    names = {box.lines[0].split()[0] for box in diagram.picture.boxes}
+    assert {"c₀", "h₀", "c₁", "h₁", "h₂", "x₁", f"x{'₄' if turns == 4 else '₆₀'}"} <= names
+    assert f"for t = 1 … {turns}:  # carried: h (2, 4), c (2, 4)" in diagram.text().replace("c (2, 4), h (2, 4)",
+                                                                                            "h (2, 4), c (2, 4)")
+    assert f"of {turns} terms" in " ".join(box.lines[0] for box in diagram.picture.boxes)
+
+
+def test_two_bare_loops_are_two_rows() -> None:
+    diagram = mg.draw(bare_attention(), gradients=True)
+    assert diagram.view == "unrolled" and not diagram.notes
+    loops = [line for line in diagram.text().splitlines() if line.startswith("for t = ")]
+    assert [line.split(":")[0] for line in loops] == ["for t = 1 … 4", "for t = 1 … 3"]
+    assert "h (2, 4)" in loops[1] and "y (2, 4)" in loops[1]
+
+
+def test_a_loop_inside_a_module_is_unrolled() -> None:
+    class Network(nn.Module):
+        def __init__(self) -> None:
+            self.W, self.U = nn.Parameter(np.eye(3, dtype=np.float32)), nn.Parameter(np.eye(3, dtype=np.float32))
+
+        def forward(self, x: mg.Tensor) -> mg.Tensor:
+            h = mg.tensor(np.zeros((len(x.data), 3), np.float32))
+            for t in range(x.shape[1]):
+                h = np.tanh(x[:, t] @ self.W + h @ self.U)
+                mg.name(h=h)
+            return h
+
+    diagram = mg.draw(nn.Linear(3, 2, rng=0)(Network()(data(2, 5, 3))).sum())
+    assert diagram.view == "unrolled" and {"x₁", "x₅"} <= {b.lines[0] for b in diagram.picture.boxes}
+    assert {c.full_title for c in diagram.picture.clusters} >= {"Network · t = 1", "Network · t = 5"}
+
+
+@pytest.mark.parametrize("what", ["two uses", "a vector", "side by side"])
+def test_what_is_no_loop_stays_a_graph(what: str) -> None:
+    W, v = weight(3, 3, name="W"), weight(3, name="v")
+    y = data(2, 3, name="x")
+    if what == "two uses":
+        y = np.tanh(np.tanh(y @ W) @ W)
+    elif what == "a vector":
+        for _ in range(4):
+            y = y * v + 1.0
+    else:
+        y = sum((np.tanh(data(2, 3, seed=t) @ W) for t in range(4)), y)
+    assert mg.draw(y.sum()).view == "ops"
+
+
+def test_loops_in_loops_have_two_numbers() -> None:
+    U, V = weight(4, 4, name="U"), weight(4, 4, name="V", seed=1)
+
+    def word(state: mg.Tensor, chars: mg.Tensor) -> tuple[mg.Tensor, mg.Tensor]:
+        def char(h: mg.Tensor, c: mg.Tensor) -> tuple[mg.Tensor, mg.Tensor]:
+            h = np.tanh(c + h @ U)
+            mg.name(h=h)
+            return h, h
+
+        with mg.scope("chars", label="CharRNN"):
+            last, _ = mg.scan(char, mg.tensor(np.zeros((2, 4), np.float32)), chars)
+        s = np.tanh(last + state @ V)
+        mg.name(s=s)
+        return s, s
+
+    _, ys = mg.scan(word, mg.tensor(np.zeros((2, 4), np.float32)), data(3, 2, 2, 4), compiled=False)
+    names = {box.lines[0].split()[0] for box in mg.draw(ys.sum()).picture.boxes}
+    assert {"s₁", "s₂", "s₃", "h₁,₁", "h₁,₂", "h₃,₂", "x₁,₂", "zeros"} <= names
+
+
+# -- what else was wrong in pictures of strangers
+
+
+def test_a_view_of_all_of_a_memory_is_no_input_of_a_step() -> None:
+    rng = np.random.default_rng(0)
+    encoder = rnn.Encoder(9, 4, rnn.GRU(4, 6, rng=0, compiled=False), rng=0)
+    decoder = rnn.Decoder(7, 4, rnn.GRU(4, 6, rng=0, compiled=False), source_size=6, attention="dot", rng=0)
+    logits = rnn.Seq2Seq(encoder, decoder, rng=0)(rng.integers(0, 9, (2, 4)), rng.integers(0, 7, (2, 3)),
+                                                  teacher_forcing=0.5)  # fmt: skip
+    picture = mg.draw(logits.sum()).picture
+    assert {b.lines[0] for b in picture.boxes if b.kind == "input"} == {"ids", *(f"ids{n}" for n in "₁₂₃"),
+                                                                        *(f"x{n}" for n in "₁₂₃₄")}  # fmt: skip
+    titles = [(c.title_start, c.top + c.drop, c) for c in picture.clusters if c.aside]
+    for x, y, cluster in titles:  # neither boxes nor other titles stand on a title
+        assert not any(b.left < x + 20 and b.right > x and b.top < y + 12 and b.bottom > y + 3 for b in picture.boxes)
+        assert not any(abs(x - x2) < 20 and abs(y - y2) < 12 for x2, y2, other in titles if other is not cluster)
+
+
+def test_rails_do_not_run_through_titles_and_titles_stay_in_their_frames() -> None:
+    from minigrad.draw.labels import text_width
+    from minigrad.draw.model import SIZE
+
+    net = nn.Sequential(nn.Linear(6, 5, rng=0), nn.Linear(5, 3, rng=1))
+    picture = mg.draw(((net(data(4, 6)) - net(data(4, 6, seed=1))) ** 2).sum()).picture
+    for cluster in picture.clusters:
+        low, high = cluster.title_start, cluster.title_start + 0.93 * text_width(cluster.title, SIZE)
+        assert cluster.left <= low and high <= cluster.right
+        for edge in picture.edges:
+            for x, y in polyline(edge.path) if edge.style == "rail" else ():
+                assert not (low < x < high and cluster.top + 3 < y < cluster.top + 14)
+
+
+def test_outputs_without_a_gradient_are_drawn_beside_others() -> None:
+    x = mg.tensor(np.ones(3), requires_grad=True, name="x")
+    y = np.tanh(x)
+    diagram = mg.draw([y, mg.tensor(np.ones(2), name="only")], gradients=True)
+    assert {b.lines[0] for b in diagram.picture.boxes if b.kind == "output"} == {"tanh", "only"}
+    assert "one output: loss of 2" in mg.draw([(y * y).sum(), y], "backward").notes[0].replace("the first", "loss")
+
+
+def test_large_gradient_graphs_are_shown_by_module_and_their_arrows_are_fewer() -> None:
+    cell, x = rnn.LSTMCell(2, 3, rng=0), mg.tensor(np.ones((1, 2), np.float32), requires_grad=True, name="x")
+    h, _ = cell(x, cell.initial_state(1))
+    (slope,) = mg.grad(h.sum(), x, create_graph=True)
+    (curvature,) = mg.grad((slope * slope).sum(), x, create_graph=True)
+    mg.name(slope=slope, curvature=curvature)
+    diagram = mg.draw([slope, curvature])
+    assert diagram.view == "modules" and "view='ops'" in diagram.notes[0]
+    assert {"slope · gradient", "curvature · gradient"} <= {b.lines[0] for b in diagram.picture.boxes}
+    every = mg.draw([slope, curvature], "ops")
+    saved = sum(edge.style == "saved" for edge in every.picture.edges)
+    assert "× f" in {b.lines[0] for b in every.picture.boxes} and saved < 60 and "stands for" in every.notes[0]
+
+
+def test_a_loop_that_goes_back_in_time_says_so() -> None:
+    diagram = mg.draw(recurrent("RNN", 3, 1, True), "rolled")
+    labels = [edge.label for edge in diagram.picture.edges if edge.label]
+    assert any("t + 1" in label for label in labels) and any("t − 1" in label for label in labels)
+    assert "matmul(hₜ₊₁" in diagram.text() and "matmul(hₜ₋₁" in diagram.text()

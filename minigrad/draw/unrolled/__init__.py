@@ -7,7 +7,7 @@ steps at once. A value that feeds all steps, or is made from all, is a bar as wi
     stamp     one step, laid out                  sizes     which steps are drawn, how wide
     heat      gradients of the carried states     places    heights and middles
     columns   the steps                           carry     states from step to step
-    between   arrows from shelf to shelf
+    between   arrows from shelf to shelf            titles    of modules inside a step
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from .places import stack
 from .sheet import CannotUnroll, Sheet
 from .shelves import schedule, sort_sources
 from .sizes import measure
+from .titles import settle_titles
 
 __all__ = ["CannotUnroll", "draw_unrolled"]
 
@@ -60,4 +61,5 @@ def draw_unrolled(found: Analysis, title: str, most: int = 4) -> Picture:
             *(x for e in picture.edges for x, _ in e.path),
         )
         rails(picture, [(sheet.make(item), taps) for item, taps in sheet.taps.items()], left)
+    settle_titles(picture)
     return picture
