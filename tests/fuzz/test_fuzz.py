@@ -20,6 +20,7 @@ ROOT = Path(__file__).parents[2]
 needs_torch = pytest.mark.skipif(programs.torch is None, reason="PyTorch is the reference here")
 
 
+@pytest.mark.no_cover
 @needs_torch
 def test_random_programs_beside_pytorch() -> None:
     programs.torch.set_num_threads(1)

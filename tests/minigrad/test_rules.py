@@ -152,6 +152,7 @@ def test_P4_raw_and_graph_gradients_are_the_same_bits(sample: Sample) -> None:
             assert_array_equal(a.data, b.data, strict=True)
 
 
+@pytest.mark.no_cover
 @every_sample
 def test_gradient_twice_gives_the_same_bits_and_a_zero_cotangent_gives_zero(sample: Sample) -> None:
     first, second = raw_gradients(sample, sample.args), raw_gradients(sample, sample.args)
@@ -163,6 +164,7 @@ def test_gradient_twice_gives_the_same_bits_and_a_zero_cotangent_gives_zero(samp
         assert zero is not None and not zero.data.any()
 
 
+@pytest.mark.no_cover
 @every_sample
 def test_gradients_share_no_memory(sample: Sample) -> None:
     """Not with each other, the seed, the data or the value: one may be clipped in place, the others stay."""
@@ -202,6 +204,7 @@ def test_P6_float32_stays_float32(sample: Sample) -> None:
         assert_allclose(a, b, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.no_cover
 @every_sample
 def test_float16_stays_float16(sample: Sample) -> None:
     y = sample.f(*leaves(sample.args, np.float16))
@@ -268,6 +271,7 @@ FOLLOWING: dict[str, Callable[[Any], Any]] = {
     "parts": lambda y: np.concatenate([y, y], axis=-1) if y.ndim else y}
 
 
+@pytest.mark.no_cover
 @every_sample
 def test_layout_of_arguments_does_not_matter(sample: Sample) -> None:
     expected = raw_gradients(sample, sample.args)
@@ -286,6 +290,7 @@ def test_layout_of_arguments_does_not_matter(sample: Sample) -> None:
             assert_allclose(x.grad, g, rtol=1e-10, atol=1e-10, err_msg=name)
 
 
+@pytest.mark.no_cover
 @every_sample
 def test_layout_of_cotangents_does_not_matter(sample: Sample) -> None:
     for name, then in FOLLOWING.items():

@@ -66,6 +66,7 @@ def chain(x: Any, length: int) -> Any:
     return x
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("after_backward", [False, True])
 def test_P1_a_graph_is_freed_by_reference_counts_alone(after_backward: bool) -> None:
     x = leaf(4)
@@ -109,6 +110,7 @@ def test_P1_backward_lets_go_of_the_saved_values_while_the_loss_lives() -> None:
     assert all(node.freed for node in mg.tape(loss))
 
 
+@pytest.mark.no_cover
 def test_P2_a_chain_of_a_million_operations() -> None:
     """Forward, backward and release; nothing recurses."""
     with collector_off():  # it would look at every node again and again
@@ -119,6 +121,7 @@ def test_P2_a_chain_of_a_million_operations() -> None:
         del y
 
 
+@pytest.mark.no_cover
 def test_P2_a_sum_of_ten_thousand_branches() -> None:
     x = leaf(2)
     total: Any = 0.0
@@ -129,6 +132,7 @@ def test_P2_a_sum_of_ten_thousand_branches() -> None:
     assert_array_equal(x.grad, np.full(2, sum(range(10_000))))
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("join", [np.stack, np.concatenate])
 def test_P2_ten_thousand_branches_joined(join: Callable[..., Any]) -> None:
     x = leaf(1)
@@ -148,6 +152,7 @@ def test_P2_doubling_sixty_times() -> None:
     assert g.item() == 2.0**60
 
 
+@pytest.mark.no_cover
 def test_P2_a_deep_graph_can_be_differentiated_twice() -> None:
     x = leaf()
     y = x
@@ -158,6 +163,7 @@ def test_P2_a_deep_graph_can_be_differentiated_twice() -> None:
     assert_allclose(h.item(), 2 * 1.0001**6000, rtol=1e-9)
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("pick", [lambda x, t: x[t], lambda x, t: x[t:t + 1],
                                   lambda x, t: x[np.array([t, t])]],
                          ids=["int", "slice", "array"])

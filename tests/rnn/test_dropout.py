@@ -93,6 +93,7 @@ def lookup(masks, place: str = "layer 0"):
 # -- beside plain loops, with the same masks ---------------------------------------------------------------
 
 
+@pytest.mark.no_cover
 @every_pair
 def test_scheme_is_its_formula(kind, scheme):
     layer, loop, options = make(kind, SCHEMES[scheme]())

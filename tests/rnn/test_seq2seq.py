@@ -379,6 +379,7 @@ def test_saved_place_survives_a_checkpoint(tmp_path):
 # ------------------------------------------------------------------------------------------------ learning
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("options", [{"reverse": True, "peeky": True}, {"attention": "general"}], ids=str)
 def test_learns_to_copy_backwards(options):
     rng = np.random.default_rng(0)
