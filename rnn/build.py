@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -23,10 +24,17 @@ from .text import Batches, Corpus, Ids, Vocabulary, read_corpus, split
 from .train import CosineToTheEnd, Plan, Trainer
 
 CELLS: dict[CellName, type[Recurrent]] = {"rnn": RNN, "lstm": LSTM, "gru": GRU}
+
+
+def projected(inputs: int, hidden: int, layers: int, **options: Any) -> LSTM:
+    """An LSTM whose state is half as wide as its cells."""
+    return LSTM(inputs, hidden, layers, projection=max(hidden // 2, 1), **options)
+
+
 #: What can be drawn besides, without having been trained.
 DRAWN: dict[str, Callable[..., Recurrent]] = {
     "rnn": RNN, "lstm": LSTM, "gru": GRU, "jordan": Jordan, "peephole": partial(LSTM, peephole=True),
-    "coupled": partial(LSTM, coupled=True), "layer-norm": partial(LSTM, layer_norm=True),
+    "coupled": partial(LSTM, coupled=True), "layer-norm": partial(LSTM, layer_norm=True), "projection": projected,
     "reset-before": partial(GRU, reset_after=False)}
 COMPILED: dict[Compiled, bool | str] = {"auto": "auto", "yes": True, "no": False}
 OPTIMISERS: dict[OptimiserName, type[Optimiser]] = {
@@ -76,6 +84,8 @@ def make_drawn(s: Settings, cell: str, symbols: int, bidirectional: bool) -> Lan
     """A new model for a picture; only its layers where they read both ways. Raises SettingsError for a dropout scheme
     that the cell cannot have.
     """
+    kinds: dict[str, CellName] = {"rnn": "rnn", "jordan": "rnn", "gru": "gru", "reset-before": "gru"}
+    s = replace(s, cell=kinds.get(cell, "lstm"))
     _check_memory(s, symbols)
     try:
         recurrent = DRAWN[cell](s.vectors or symbols, s.hidden, s.layers, bidirectional=bidirectional,

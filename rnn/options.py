@@ -150,8 +150,8 @@ def _draw(sub: argparse.ArgumentParser) -> None:
                      help=".svg, .dot, .txt; .png and .pdf with Graphviz installed (default: %(default)s)")
     sub.add_argument("--steps", type=_number(int, 1, 1000), default=3, metavar="N",
                      help="steps in time (default: %(default)s)")
-    sub.add_argument("--cell", choices=DRAWN, help="of a new model; peephole, coupled and layer-norm are LSTMs, "
-                                                   "reset-before is a GRU (default: lstm)")
+    sub.add_argument("--cell", choices=DRAWN, help="of a new model; peephole, coupled, layer-norm and projection are "
+                                                   "LSTMs, reset-before is a GRU (default: lstm)")
     sub.add_argument("--bidirectional", action="store_true",
                      help="new layers that read both ways, without the rest of a model")
     sub.add_argument("--hidden", type=_number(int, 1), metavar="N", help="of a new model (default: 8)")

@@ -308,7 +308,8 @@ def test_draw(run, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("cell, letters", [("rnn", "h"), ("jordan", "hy"), ("peephole", "cfgio"), ("coupled", "cfgo"),
-                                           ("layer-norm", "cfgio"), ("gru", "nrz"), ("reset-before", "nrz")])
+                                           ("layer-norm", "cfgio"), ("projection", "cfgio"), ("gru", "nrz"),
+                                           ("reset-before", "nrz")])
 def test_draw_any_cell_one_way_and_both(cell, letters, tmp_path):
     for more in ([], ["--bidirectional", "--layers", "2"]):
         path = tmp_path / "graph.txt"
@@ -316,6 +317,14 @@ def test_draw_any_cell_one_way_and_both(cell, letters, tmp_path):
         text = path.read_text(encoding="utf-8")
         assert all(f"{letter}ₜ = " in text for letter in letters), text
         assert ("backward" in text) is bool(more)
+
+
+@pytest.mark.parametrize("cell", ["rnn", "lstm", "gru", "reset-before", "projection"])
+def test_draw_zoneout_of_any_cell_that_can_have_it(cell, tmp_path):
+    path = tmp_path / "graph.txt"
+    assert main(["draw", "--cell", cell, "--scheme", "zoneout", "-o", str(path)]) == 0
+    text = path.read_text(encoding="utf-8")
+    assert "Zoneout h mask" in text and ("Zoneout c mask" in text) is (cell in ("lstm", "projection"))
 
 
 # ----------------------------------------------------------------------------------------------------------
