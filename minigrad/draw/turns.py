@@ -9,18 +9,21 @@ it gave before, is the sign of a loop. Such turns get a scope each, as if the us
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any
+from operator import itemgetter
 
 from ..recording import Scope
 from ..tape import Node, Output, Variable
-from .graph import FOLDABLE, is_foldable
+from .graph import is_foldable
 from .reading import Reading
 from .scopes import gradient_scope, scope_chain
 from .slices import SLICES
+
+FIRST = 40
+MOST = 300  # so many modules and matrices are looked at in one place
 
 
 @dataclass(slots=True, eq=False)
@@ -36,63 +39,118 @@ class _Calls:
     starts: list[int] = field(default_factory=list)
 
 
+@dataclass(slots=True, eq=False)
+class _Place:
+    """What there is in a scope.
+
+    Attributes:
+        own: places of the operations in it that are in no scope inside.
+        scopes: those inside, with the place of the first operation of each.
+        groups: the calls of each module and the uses of each matrix.
+    """
+
+    own: list[int] = field(default_factory=list)
+    scopes: list[tuple[int, Scope]] = field(default_factory=list)
+    groups: dict[Hashable, _Calls] = field(default_factory=dict)
+
+
 def find_turns(reading: Reading) -> None:
     """Write into a reading which scopes and which operations belong to which turn of a loop."""
-    children, inside = _places(reading)
+    places, learning = _places(reading)
     cache: dict[Scope | None, tuple[Scope, ...]] = {None: ()}
-    place = {node: i for i, node in enumerate(reading.nodes)} if children else {}
+    found = []
+    for outer, there in places.items():
+        # one activation called after each of several layers is no loop: a turn repeats what has parameters
+        groups = [calls for calls in there.groups.values() if _may_be_a_loop(calls, learning)]
+        if 0 < len(groups) <= MOST and _something_between(groups, there) and gradient_scope(outer) is None:
+            found.append((len(scope_chain(outer, cache)), outer, groups))
+    if not found:
+        return
+    place = {node: i for i, node in enumerate(reading.nodes)}
     taken: set[Scope] = set()
     # from the outside in: what is inside a turn is a part of it
-    for outer, groups in sorted(children.items(), key=lambda pair: len(scope_chain(pair[0], cache))):
-        if taken.isdisjoint(cache[outer]) and _turn(reading, outer, groups, inside[outer], place):
+    for _, outer, groups in sorted(found, key=itemgetter(0)):
+        if taken.isdisjoint(cache[outer]) and _turn(reading, outer, groups, _inside(places, outer), place):
             taken.update(reading.turns)
             taken.update(s for calls in groups for s in calls.scopes if isinstance(s, Scope) and s.step is not None)
 
 
-def _places(reading: Reading) -> tuple[dict[Scope | None, list[_Calls]], dict[Scope | None, list[int]]]:
-    """For each scope in which modules with parameters are called again: their calls, and what is computed in it."""
-    groups: dict[Scope | None, dict[Hashable, _Calls]] = {}
-    seen: set[Scope] = set()
+def _places(reading: Reading) -> tuple[dict[Scope | None, _Place], set[Scope]]:
+    """What there is in each scope; and the scopes in which parameters are used."""
+    places: dict[Scope | None, _Place] = {None: _Place()}
     learning: set[Scope] = set()
+    parts: dict[Node, Hashable] = {}  # of what only shows a matrix in another way: the matrix
+    plain = not reading.scopes
     for i, node in enumerate(reading.nodes):
-        scope = reading.named(node.scope)
-        way = []
-        while scope is not None and scope not in seen:
-            way.append(scope)
-            scope = scope.parent
-        for new in reversed(way):
-            seen.add(new)
-            key: Hashable = "step" if new.step is not None else (new.name, new.label) if new.label else new
-            calls = groups.setdefault(new.parent, {}).setdefault(key, _Calls())
-            calls.scopes.append(new)
-            calls.starts.append(i)
-        matrices = tuple(m for s in node.inputs if (m := _matrix(s)) is not None)
-        if matrices and not is_foldable(node):
-            calls = groups.setdefault(reading.named(node.scope), {}).setdefault(("uses", matrices), _Calls())
-            calls.scopes.append(i)
-            calls.starts.append(i)
-        if any(isinstance(s, Variable) and s._requires_grad for s in node.inputs):
-            scope = reading.named(node.scope)
-            while scope is not None and scope not in learning:
-                learning.add(scope)
-                scope = scope.parent
-    found = {}
-    for outer, known in groups.items():
-        # one activation called after each of several layers is no loop: a turn repeats what has parameters
-        again = [calls for calls in known.values() if _may_be_a_loop(calls, learning)]
-        if again and gradient_scope(outer) is None:
-            found[outer] = again
-    inside: dict[Scope | None, list[int]] = {outer: [] for outer in found}
-    if found:
-        for i, node in enumerate(reading.nodes):
-            scope = reading.named(node.scope)
-            while True:
-                if scope in inside:
-                    inside[scope].append(i)
-                if scope is None:
-                    break
-                scope = scope.parent
-    return found, inside
+        scope = node.scope if plain else reading.named(node.scope)
+        here = places.get(scope)
+        if here is None:
+            way = []
+            outer = scope
+            while outer not in places:
+                assert outer is not None
+                way.append(outer)
+                outer = outer.parent
+            for new in reversed(way):
+                here = places[new] = _Place()
+                around = places[new.parent]
+                key: Hashable = "step" if new.step is not None else (new.name, new.label) if new.label else new
+                calls = around.groups.setdefault(key, _Calls())
+                calls.scopes.append(new)
+                calls.starts.append(i)
+                around.scopes.append((i, new))
+        assert here is not None
+        here.own.append(i)
+        matrices: list[Hashable] = []
+        for source in node.inputs:
+            kind = type(source)
+            if kind is Node:
+                if source in parts:
+                    matrices.append(parts[source])
+            elif kind is Output:
+                if source.node in parts:
+                    matrices.append((parts[source.node], source.slot))
+            elif isinstance(source, Variable) and source._requires_grad:
+                if source.ndim > 1:
+                    matrices.append(id(source))
+                outer = scope
+                while outer is not None and outer not in learning:
+                    learning.add(outer)
+                    outer = outer.parent
+        if not matrices:
+            continue
+        if is_foldable(node):
+            # a part that was cut out is another matrix, the whole in another form is not
+            parts[node] = (matrices[0], i) if node.primitive.name in SLICES else matrices[0]
+            continue
+        calls = here.groups.setdefault(("uses", *matrices), _Calls())
+        calls.scopes.append(i)
+        calls.starts.append(i)
+    return places, learning
+
+
+def _something_between(groups: list[_Calls], there: _Place) -> bool:
+    """Whether there is more between the calls of one module than these calls."""
+    if len(groups) > 1:
+        return True
+    (calls,) = groups
+    low, high = calls.starts[0], calls.starts[-1]
+    if isinstance(calls.scopes[0], int) or bisect_left(there.own, high) > bisect_left(there.own, low):
+        return True
+    begin, end = bisect_left(there.scopes, low, key=itemgetter(0)), bisect_left(there.scopes, high, key=itemgetter(0))
+    return end - begin >= len(calls.scopes)
+
+
+def _inside(places: dict[Scope | None, _Place], outer: Scope | None) -> dict[int, Scope | None]:
+    """The places of all operations in a scope, in order; for each the scope in it that it is in, or None."""
+    found: dict[int, Scope | None] = dict.fromkeys(places[outer].own)
+    for _, child in places[outer].scopes:
+        stack = [child]
+        while stack:
+            scope = stack.pop()
+            found.update(dict.fromkeys(places[scope].own, child))
+            stack += [inner for _, inner in places[scope].scopes]
+    return dict(sorted(found.items()))
 
 
 def _may_be_a_loop(calls: _Calls, learning: set[Scope]) -> bool:
@@ -102,25 +160,12 @@ def _may_be_a_loop(calls: _Calls, learning: set[Scope]) -> bool:
     return len(calls.scopes) > 1 and (first.step is not None or sum(s in learning for s in calls.scopes) > 1)
 
 
-def _matrix(source: Any) -> int | None:
-    """Which matrix an operation uses: the number of a parameter, or of a part of one that was cut out before."""
-    while isinstance(source, Node) and source.primitive.name in FOLDABLE - SLICES:
-        source = source.inputs[0]
-    if isinstance(source, Variable):
-        return id(source) if source._requires_grad and source.ndim > 1 else None
-    if not isinstance(source, (Node, Output)) or len(source.shape) < 2:
-        return None
-    inner: Any = source
-    while isinstance(inner, (Node, Output)):
-        node = inner.node if isinstance(inner, Output) else inner
-        if not is_foldable(node):
-            return None
-        inner = node.inputs[0]
-    return id(source) if isinstance(inner, Variable) and inner._requires_grad else None
-
-
 def _turn(
-    reading: Reading, outer: Scope | None, groups: list[_Calls], inside: Sequence[int], place: dict[Node, int]
+    reading: Reading,
+    outer: Scope | None,
+    groups: list[_Calls],
+    child: dict[int, Scope | None],
+    place: dict[Node, int],
 ) -> bool:
     """Put the turns of loops among some calls into the reading, where they are more than the calls of one module.
 
@@ -128,30 +173,32 @@ def _turn(
         reading: where they are written.
         outer: what the calls are in.
         groups: the calls, by module.
-        inside: places of the operations in that scope.
+        child: places of the operations in that scope, and for each the scope in it that it is in.
         place: of each operation.
     """
     of: dict[Scope | int | None, tuple[int, int]] = {
         scope: (g, k) for g, calls in enumerate(groups) for k, scope in enumerate(calls.scopes)
     }
     call: dict[int, tuple[int, int]] = {}  # of each operation in a call, which
-    child: dict[int, Scope | None] = {}  # of each operation the scope below `outer` that it is in
-    for i in inside:
-        below, scope = None, reading.named(reading.nodes[i].scope)
-        while scope is not outer:
-            assert scope is not None
-            below, scope = scope, scope.parent
-        child[i] = below
+    inside = list(child)
+    for i, below in child.items():
         at_once = of.get(i if below is None else below)
         if at_once is not None:
             call[i] = at_once
-    sources = {i: [at for at in _sources(reading, i, place) if at in child] for i in inside}
+    sources: dict[int, list[int]] = {}
     # what each operation between the calls has behind it: groups of calls
     behind: dict[int, int] = {}
     feeds = [0] * len(groups)  # which groups a group needs, by bits
     loose = [0] * len(groups)  # and through something between the calls
     again = [False] * len(groups)  # whether a call needs an earlier one of its own group
+    # the first turns show whether there is a loop
+    limit = max(calls.starts[min(FIRST, len(calls.starts) - 1)] for calls in groups)
     for i in inside:
+        if i > limit:
+            if not any(_is_more(circle, groups, loose, again) for circle in _circles(feeds)):
+                return False
+            limit = inside[-1]
+        sources[i] = [at for at in _sources(reading, i, place) if at in child]
         bits = direct = 0
         mine = call.get(i)
         for at in sources[i]:
@@ -168,9 +215,7 @@ def _turn(
             again[mine[0]] |= bool(direct >> mine[0] & 1)
     found = False
     for circle in _circles(feeds):
-        several = circle & (circle - 1) != 0
-        only = circle.bit_length() - 1
-        if not several and (not loose[only] & circle or (len(groups[only].scopes) < 3 and not again[only])):
+        if not _is_more(circle, groups, loose, again):
             continue
         turns = _take_turns([groups[g] for g in range(len(groups)) if circle >> g & 1])
         if turns is None:
@@ -194,6 +239,14 @@ def _turn(
                 elif scope.step is None:
                     reading.turns.setdefault(scope, Scope(scope.name, step, scope.label))
     return found
+
+
+def _is_more(circle: int, groups: list[_Calls], loose: list[int], again: list[bool]) -> bool:
+    """Whether a loop is more than the calls of one module."""
+    only = circle.bit_length() - 1
+    if circle & (circle - 1):
+        return True
+    return bool(loose[only] & circle) and (len(groups[only].scopes) > 2 or again[only])
 
 
 def _last_turn(
