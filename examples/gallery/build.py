@@ -63,6 +63,38 @@ def by_hand(steps: int, cut: tuple[int, ...] = (), last_only: bool = False, gain
     return loss
 
 
+def bare() -> Tensor:
+    """The LSTM as one writes it first: matrices, NumPy, and a loop."""
+    rng = np.random.default_rng(0)
+    W, U, b = (mg.tensor(rng.normal(size=shape) / 3, requires_grad=True, name=name)
+               for name, shape in (("W", (4, 32)), ("U", (8, 32)), ("b", 32)))
+    h = c = mg.tensor(np.zeros((2, 8)))
+    loss = mg.tensor(0.0)
+    for _ in range(3):
+        x = mg.tensor(rng.normal(size=(2, 4)), name="x")
+        i, f, g, o = np.split(x @ W + h @ U + b, 4, axis=-1)
+        i, f, g, o = mg.sigmoid(i), mg.sigmoid(f), np.tanh(g), mg.sigmoid(o)
+        c = f * c + i * g
+        h = o * np.tanh(c)
+        mg.name(i=i, f=f, g=g, o=o, c=c, h=h)
+        loss = loss + (h * h).mean()
+    mg.name(loss=loss)
+    return loss
+
+
+def mutual() -> Tensor:
+    """Two cells that feed each other."""
+    lower, upper = rnn.GRUCell(4, 6, rng=0), rnn.RNNCell(6, 4, rng=1)
+    below, above = lower.initial_state(2), upper.initial_state(2)
+    y = mg.tensor(np.random.default_rng(0).normal(size=(2, 4)).astype(np.float32), name="go")
+    for _ in range(3):
+        h, below = lower(y, below)
+        y, above = upper(h, above)
+    loss = (y * y).sum()
+    mg.name(loss=loss)
+    return loss
+
+
 def translation() -> Tensor:
     """An encoder and a decoder with attention."""
     rng = np.random.default_rng(0)
@@ -137,6 +169,8 @@ GALLERY: dict[str, tuple[str, Callable[[], Made]]] = {
     "rnn": ("A simple recurrent network", lambda: (layer(rnn.RNN), {})),
     "lstm": ("An LSTM", lambda: (layer(rnn.LSTM), {})),
     "lstm_loop": ("An LSTM cell in a loop, a loss at each step", lambda: (by_hand(3), {})),
+    "bare": ("An LSTM in plain Python: a loop, no module, no scope", lambda: (bare(), {})),
+    "mutual": ("Two cells that feed each other", lambda: (mutual(), {})),
     "peephole": ("An LSTM with peepholes", lambda: (layer(rnn.LSTM, peephole=True), {})),
     "gru": ("A GRU", lambda: (layer(rnn.GRU), {})),
     "bidirectional": ("Two layers in both directions",

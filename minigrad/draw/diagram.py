@@ -148,10 +148,13 @@ def draw(
 
     Views:
         ops: every operation.
-        unrolled: time from left to right, one column per step; what is chosen for anything recurrent.
+        unrolled: time from left to right, one column per step; what is chosen for anything recurrent: a scan, a module
+            that is called again with its own state, modules that feed each other, a matrix used again and again in
+            a plain loop.
         rolled: each loop over time as one box.
         modules: a box for each call of a module.
-        backward: the values beside their gradients, with formulas.
+        backward: the values beside their gradients, with formulas; of several outputs, of the first. A formula that
+            does not fit its box is in the tooltip and in `text()`. A compiled loop is one value here.
 
     Args:
         outputs: a Tensor or several; or what `mg.explain` gives, for a compiled loop before and after rewriting.
