@@ -299,6 +299,21 @@ def test_rows_or_columns_put_together_in_a_compiled_loop(axis):
 
 
 @needs_numba
+@pytest.mark.parametrize("columns", [slice(0, 1), slice(2, 3)])
+def test_a_column_is_not_overwritten_by_the_product_that_it_scales(columns):
+    W, U = mg.tensor(normal(H, H, seed=1)), mg.tensor(normal(H, H, seed=2) / 2)
+
+    def step(h, x):
+        h = ((x @ W)[:, columns] * h) @ U
+        return h, h
+
+    h, x = mg.tensor(normal(B, H, seed=3)), mg.tensor(normal(T, B, H, seed=4))
+    eager, fast = mg.scan(step, h, x), mg.scan(step, h, x, compiled="numba")
+    for a, b in zip(eager, fast, strict=True):
+        np.testing.assert_allclose(b.data, a.data, rtol=1e-10)
+
+
+@needs_numba
 def test_kernels_pass_on_what_is_not_a_number():
     def step(h, x):
         h = np.tanh(x) + 0.5 * h * mg.sigmoid(x) + mg.relu(x) + np.maximum(x, 0.1)
