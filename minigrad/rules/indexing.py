@@ -75,17 +75,22 @@ def _gather(x: Array, *, index: Any) -> Any:
     return x[index]
 
 
+def values_of(x: Any, how: str) -> Array:
+    """The array of `x` where its values decide what is computed; a trace, which is to hold for all steps, ends here."""
+    if hasattr(x, "_reading"):
+        x._reading(how)
+    return np.asarray(getattr(x, "_data", x))
+
+
 def plain_index(index: Any) -> Any:
     """`index` with Tensors and lists replaced by arrays of its own, checked."""
     if isinstance(index, tuple):
         return tuple(plain_index(i) for i in index)
     if index is None or index is ... or isinstance(index, slice) or type(index) is int:
         return index
-    if hasattr(index, "_reading"):
-        index._reading("as an index")
     if isinstance(index, np.ma.MaskedArray):
         raise TypeError("a masked array is no index: its mask would be lost. Give index.filled(...).")
-    array = np.array(getattr(index, "_data", index))
+    array = np.array(values_of(index, "as an index"))
     if array.dtype.kind == "f" and array.size == 0:
         array = array.astype(np.intp)
     if array.dtype.kind not in "iub":
@@ -101,8 +106,11 @@ def getitem(x: Any, index: Any) -> Any:
 @implements(np.take)
 def take(a: Any, indices: Any, axis: int | None = None) -> Any:
     """np.take (out-of-range indices raise)."""
+    indices = values_of(indices, "as indices")
+    if indices.dtype.kind == "b":  # numbers here, and no mask
+        indices = indices.astype(np.intp)
     if axis is None:
-        return getitem(np.reshape(a, -1), np.asarray(getattr(indices, "_data", indices)))
+        return getitem(np.reshape(a, -1), indices)
     if not -a.ndim <= axis < a.ndim:
         raise np.exceptions.AxisError(axis, a.ndim)
     return getitem(a, (*(slice(None),) * (axis % a.ndim), indices) if axis % a.ndim else indices)
@@ -114,7 +122,7 @@ def take_along_axis(arr: Any, indices: Any, axis: int | None = -1) -> Any:
     if axis is None:
         arr, axis = np.reshape(arr, -1), 0
     axis = normalize_axis_index(axis, arr.ndim)
-    indices = np.asarray(getattr(indices, "_data", indices))
+    indices = values_of(indices, "as indices")
     shape = [n if i == axis else m for i, (n, m) in enumerate(zip(indices.shape, arr.shape, strict=True))]
     grid: list[Any] = list(np.ix_(*(np.arange(n) for n in shape)))
     grid[axis] = indices
@@ -124,13 +132,13 @@ def take_along_axis(arr: Any, indices: Any, axis: int | None = -1) -> Any:
 @implements(np.compress)
 def compress(condition: Any, a: Any, axis: int | None = None) -> Any:
     """np.compress: the slices where a one-dimensional condition holds."""
-    return take(a, np.flatnonzero(getattr(condition, "_data", condition)), axis)
+    return take(a, np.flatnonzero(values_of(condition, "as a condition")), axis)
 
 
 @implements(np.nonzero)
 def nonzero(a: Any) -> tuple[Array, ...]:
     """np.nonzero: a tuple of arrays of indices, ready to index with."""
-    return np.nonzero(a._data)
+    return np.nonzero(values_of(a, "np.nonzero"))
 
 
 @implements(np.sort)
@@ -138,18 +146,20 @@ def sort(a: Any, axis: int | None = -1) -> Any:
     """np.sort, as a gather by argsort (stable, so that tied entries keep their order)."""
     if axis is None:
         a, axis = np.reshape(a, -1), 0
-    return take_along_axis(a, np.argsort(getattr(a, "_data", a), axis=axis, kind="stable"), axis)
+    return take_along_axis(a, np.argsort(values_of(a, "to sort them"), axis=axis, kind="stable"), axis)
 
 
 @implements(np.median)
 def median(a: Any, axis: int | None = None, *, keepdims: bool = False) -> Any:
-    """np.median: the mean of the one or two middle entries."""
+    """np.median: the mean of the one or two middle entries; NaN where one entry is."""
     if axis is None:
         shape = (1,) * a.ndim
         middle = median(np.reshape(a, -1), 0)
         return np.reshape(middle, shape) if keepdims else middle
     n = a.shape[axis]
-    return np.mean(take(sort(a, axis), np.arange((n - 1) // 2, n // 2 + 1), axis), axis=axis, keepdims=keepdims)
+    middle = np.mean(take(sort(a, axis), np.arange((n - 1) // 2, n // 2 + 1), axis), axis=axis, keepdims=keepdims)
+    missing = np.isnan(values_of(a, "np.median")).any(axis, keepdims=keepdims)
+    return np.where(missing, np.max(a, axis=axis, keepdims=keepdims), middle) if missing.any() else middle
 
 
 # ---------------------------------------------------------------------------------------------------------------
@@ -159,7 +169,7 @@ def median(a: Any, axis: int | None = None, *, keepdims: bool = False) -> Any:
 
 def checked_ids(ids: Any, count: int, what: str) -> Array:
     """`ids` as an array of integers in 0 … count-1; TypeError or IndexError, in the name of `what`, if it is not."""
-    found: Array = np.asarray(getattr(ids, "_data", ids))
+    found = values_of(ids, "as ids")
     if found.dtype.kind not in "iu":
         raise TypeError(f"{what} takes integer ids, got dtype {found.dtype}.")
     if found.size and not (found.min() >= 0 and found.max() < count):

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from ..accumulate import lies_swapped
 from ..primitive import primitive
 from ..tape import shows
+from .indexing import values_of
 from .reduction import Axis, normalize_axis, spread
 
 Array = NDArray[Any]
@@ -181,7 +182,7 @@ def _cross_entropy(logits: Array, *, targets: Array) -> Any:
 
 def class_targets(targets: Any, classes: int, shape: tuple[int, ...]) -> Any:
     """Integer targets as an array of their own, checked against the logits."""
-    targets = np.array(getattr(targets, "_data", targets))
+    targets = np.array(values_of(targets, "as targets"))
     if targets.dtype.kind not in "iu":
         raise TypeError(f"targets are class numbers (integers), got dtype {targets.dtype}.")
     if targets.shape != shape:
