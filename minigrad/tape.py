@@ -163,6 +163,13 @@ class Output(Shaped):
         self.slot = slot
         self.name: str | None = None
 
+    # a rule that reads an output which nobody holds makes another handle of it
+    def __eq__(self, other: object) -> bool:
+        return type(other) is Output and other.node is self.node and other.slot == self.slot
+
+    def __hash__(self) -> int:
+        return hash((self.node, self.slot))
+
     @property
     def shape(self) -> tuple[int, ...]:
         """Shape of this output."""

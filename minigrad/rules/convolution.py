@@ -107,7 +107,8 @@ def conv2d(x: Any, weight: Any, bias: Any = None, stride: Pair = 1, padding: Pad
     seen = patches(x, weight.shape[2:], stride, padding, dilation)  # (B, C, R, S, k, l)
     rows: Any = np.reshape(np.transpose(seen, (0, 2, 3, 1, 4, 5)), (-1, weight[0].size))  # one patch a row
     if isinstance(weight, Variable) and not isinstance(rows, Variable):
-        rows = handle(rows, None)
+        # the patches may be the images themselves, which belong to the caller
+        rows = handle(rows.copy() if np.may_share_memory(rows, x) else rows, None)
     shows(rows, "windows", x)
     y = rows @ np.transpose(np.reshape(weight, (weight.shape[0], -1)))
     if bias is not None:
