@@ -64,8 +64,13 @@ def sum_(a: Any, axis: Axis = None, *, keepdims: bool = False) -> Any:
     return _sum(a, axis=axis, keepdims=keepdims)
 
 
+def shared(g: Any, n: int) -> Any:
+    """g / n, in two steps where n is more than a float16 can hold."""
+    return g / max(n, 1) if n < 2**15 or g.dtype != np.float16 else g / 2**15 / (n / 2**15)
+
+
 @primitive(lambda g, y, x, *, axis, keepdims:
-           np.broadcast_to(spread(g / max(count(x.shape, axis), 1), x.shape, axis), x.shape))
+           np.broadcast_to(spread(shared(g, count(x.shape, axis)), x.shape, axis), x.shape))
 def _mean(x: Array, *, axis: Axis, keepdims: bool) -> Any:
     return np.mean(x, axis=axis, keepdims=keepdims)
 
@@ -108,6 +113,8 @@ def std(a: Any, axis: Axis = None, *, ddof: float = 0, keepdims: bool = False) -
 def norm(x: Any, ord: Any = None, axis: Axis = None, keepdims: bool = False) -> Any:
     """np.linalg.norm for vectors (ord 1, 2, inf or any p > 0) and the Frobenius norm; gradient 0 at a zero vector.
 
+    Of an order below 1 the slope is infinite at a zero entry; it is taken as 0.
+
     Raises:
         ValueError: a matrix norm other than Frobenius, or an order that is not positive.
     """
@@ -126,7 +133,8 @@ def norm(x: Any, ord: Any = None, axis: Axis = None, keepdims: bool = False) -> 
         scale = np.where((scale > 0) & np.isfinite(scale), scale, np.ones((), scale.dtype))
         length = safe_sqrt(sum_(np.square(x / scale), axis, keepdims=True)) * scale
         return length if keepdims else np.squeeze(length, normalize_axis(axis, x.ndim))
-    total = sum_(abs(x) ** float(ord), axis, keepdims=keepdims)
+    powers = np.where(x == 0, 0.0, abs(np.where(x == 0, 1.0, x)) ** float(ord))  # an order below 1 has no slope at 0
+    total = sum_(powers, axis, keepdims=keepdims)
     return np.where(total == 0, 0.0, np.where(total == 0, 1.0, total) ** (1.0 / ord))
 
 

@@ -263,7 +263,11 @@ def _split(x: Array, *, indices_or_sections: Any, axis: int) -> list[Array]:
     else:
         ends = list(indices_or_sections)
     before = (slice(None),) * (axis % x.ndim)
-    return [x[(*before, slice(a, b))] for a, b in zip([0, *ends], [*ends, n], strict=True)]
+    parts = [x[(*before, slice(a, b))] for a, b in zip([0, *ends], [*ends, n], strict=True)]
+    if len(parts) > 2 and sum(part.shape[axis] for part in parts) != n:
+        raise ValueError(f"split: the indices {ends} do not rise, so that parts overlap; take them one by one: "
+                         f"t[:{ends[0]}], ...")
+    return parts
 
 
 @implements(np.split)

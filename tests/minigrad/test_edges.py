@@ -57,6 +57,11 @@ def test_many_ties_do_not_overflow_float16() -> None:
     assert g.dtype == np.float16 and np.all(g == np.float16(1e-5))
 
 
+def test_means_of_many_do_not_overflow_float16() -> None:
+    g = slopes(np.mean, np.zeros(100_000), dtype=np.float16)
+    assert g.dtype == np.float16 and np.all(g == np.float16(1e-5))
+
+
 @pytest.mark.parametrize("f", [np.maximum, np.minimum, np.fmax, np.fmin])
 def test_equal_arguments_get_half_each(f: Any) -> None:
     assert_array_equal(slopes(f, [1.0, 2.0], [1.0, 2.0]), [[0.5, 0.5], [0.5, 0.5]])
@@ -107,6 +112,15 @@ def test_sort_and_median_keep_tied_entries_in_order() -> None:
     assert_array_equal(slopes(np.median, [3.0, 3.0, 1.0, 9.0]), [0.5, 0.5, 0, 0])
 
 
+def test_the_median_with_nan_is_nan_as_numpys() -> None:
+    x = np.array([[1.0, nan, 2.0], [5.0, 4.0, 3.0]])
+    for axis in (None, 0, 1):
+        for keepdims in (False, True):
+            found = np.median(mg.tensor(x), axis=axis, keepdims=keepdims)
+            assert_array_equal(found.data, np.median(x, axis=axis, keepdims=keepdims))
+    assert_array_equal(slopes(lambda x: np.median(x, axis=1), x), [[0, 1, 0], [0, 1, 0]])
+
+
 # ------------------------------------------------------------------------------------------------------------
 # Zeros
 # ------------------------------------------------------------------------------------------------------------
@@ -115,11 +129,16 @@ def test_sort_and_median_keep_tied_entries_in_order() -> None:
 @pytest.mark.parametrize("length", [
     np.linalg.norm, lambda x: np.linalg.norm(x, 2), lambda x: np.linalg.norm(x, 1),
     lambda x: np.linalg.norm(x, inf),
-    lambda x: np.linalg.norm(x, 3), lambda x: np.linalg.norm(np.reshape(x, (1, 3)), axis=1), np.std, np.var,
+    lambda x: np.linalg.norm(x, 3), lambda x: np.linalg.norm(x, 0.5),
+    lambda x: np.linalg.norm(np.reshape(x, (1, 3)), axis=1), np.std, np.var,
     lambda x: np.hypot(x, x)])
 def test_the_gradient_of_a_length_at_zero_is_zero(length: Any) -> None:
     assert_array_equal(slopes(length, np.zeros(3)), np.zeros(3))
     assert_array_equal(slopes(length, np.zeros(3), dtype=np.float32), np.zeros(3))
+
+
+def test_a_norm_of_an_order_below_1_with_a_zero_entry() -> None:
+    assert_allclose(slopes(lambda x: np.linalg.norm(x, 0.5), [0.0, 4.0, 9.0]), [0, 2.5, 5 / 3])
 
 
 def test_hypot_with_one_side_of_no_length() -> None:
@@ -493,6 +512,22 @@ def test_the_gradient_of_an_index_adds_at_it(index: Any) -> None:
     expected = np.zeros((5, 3))
     np.add.at(expected, index, g)
     assert_allclose(x.grad, expected)
+
+
+@pytest.mark.parametrize("indices", [(0, 1), [2, 0], (1,), np.array([True, False, True]), 1, ((0, 1), (2, 2))])
+def test_take_takes_numbers_as_numpys(indices: Any) -> None:
+    x = np.arange(9.0).reshape(3, 3)
+    for axis in (None, 0, 1, -1):
+        assert_array_equal(np.take(mg.tensor(x), indices, axis=axis).data, np.take(x, indices, axis=axis))
+
+
+def test_split_at_indices_that_fall_is_refused() -> None:
+    x = np.arange(10.0)
+    for indices in ([3, 3, 7], [-4, -1], [2, 40], [0, 10]):
+        for part, expected in zip(np.split(mg.tensor(x), indices), np.split(x, indices), strict=True):
+            assert_array_equal(part.data, expected)
+    with pytest.raises(ValueError, match="do not rise"):
+        np.split(mg.tensor(x), [5, 2])
 
 
 def test_indices_may_be_tensors() -> None:
