@@ -108,11 +108,14 @@ class Optimiser:
             raise ValueError(f"the settings of {kind} are numbers, the state has {options}.")
         if saved.keys() != {str(k) for k in range(len(self.parameters))}:
             raise ValueError(f"the state is for {len(saved)} parameters, this is for {len(self.parameters)}.")
-        moments = [_matching(p, f"{kind}, parameter {k}", self.begin(p._data), saved[str(k)])
-                   for k, p in enumerate(self.parameters)]
-        for name in self.options:
-            setattr(self, name, options[name])
-        self.moments = moments
+        before = {name: getattr(self, name) for name in self.options}
+        vars(self).update(options)  # which decide what moments there are
+        try:
+            self.moments = [_matching(p, f"{kind}, parameter {k}", self.begin(p._data), saved[str(k)])
+                            for k, p in enumerate(self.parameters)]
+        except ValueError:
+            vars(self).update(before)
+            raise
 
     def __repr__(self) -> str:
         settings = ", ".join(f"{name}={getattr(self, name)!r}" for name in self.options)

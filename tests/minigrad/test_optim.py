@@ -156,6 +156,21 @@ def test_resumes_bit_for_bit(name, loop, settings, tmp_path) -> None:
         np.testing.assert_array_equal(p.data, q.data)
 
 
+@pytest.mark.parametrize(("name", "saved", "made"), [
+    ("SGD", {"lr": 0.1, "momentum": 0.9}, {"lr": 0.1}), ("SGD", {"lr": 0.1}, {"lr": 0.1, "momentum": 0.9}),
+    ("RMSprop", {"momentum": 0.5, "centred": True}, {}), ("RMSprop", {}, {"momentum": 0.5, "centred": True})])
+def test_saved_settings_take_the_place_of_others(name: str, saved, made) -> None:
+    p, q = Parameter([1.0, 2.0]), Parameter([1.0, 2.0])
+    first, second = getattr(optim, name)(p, **saved), getattr(optim, name)(q, **made)
+    run(first, [[np.ones(2, np.float32)]])
+    q.assign(p.data)
+    second.load_state_dict(first.state_dict())
+    assert repr(second) == repr(first)
+    for optimiser in (first, second):
+        run(optimiser, [[np.ones(2, np.float32)]])
+    np.testing.assert_array_equal(p.data, q.data)
+
+
 def test_state_is_a_copy_both_ways() -> None:
     p = Parameter([1.0, 2.0])
     optimiser = optim.Adam(p)
