@@ -4,8 +4,7 @@ A model is given as a step function and its first state,
 
     step(symbols (N,), state) -> (logits (N, V), state)
 
-where the state is a tree of Tensors or arrays with N rows: `Seq2Seq.begin` makes them from sources, and
-    `begin` below
+where the state is a tree of Tensors or arrays with N rows: `Seq2Seq.begin` makes them from sources, and `begin` below
 from a language model and a prompt.
 """
 
@@ -46,9 +45,9 @@ def begin(model: LanguageModel, prompt: Iterable[int]) -> tuple[Step, Any, int]:
             logits, state = model(symbols[:, None], state)
         return logits.data[:, -1], state
 
-    state: Any = model.recurrent.initial_state(1)
-    if ids.size > 1:
-        with mg.no_grad():
+    with mg.no_grad():
+        state: Any = model.recurrent.initial_state(1)
+        if ids.size > 1:
             _, state = model(ids[None, :-1], state)
     return step, state, int(ids[-1])
 

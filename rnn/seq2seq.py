@@ -6,9 +6,8 @@
 
 Four things that can be added to that plain form (Sutskever, Vinyals & Le 2014):
 
-    reverse          the encoder reads the source backwards, so that its beginning is near the target's (the
-    same) peeky            the encoder's last h is given to the decoder's layers and to its output at every
-    step (Cho et
+    reverse          the encoder reads the source backwards, so that its beginning is near the target's (the same)
+    peeky            the encoder's last h is given to the decoder's layers and to its output at every step (Cho et
                      al. 2014)
     attention        the output also gets a context, see `Attention`
     input_feeding    the context of the step before is an input of the layers (Luong, Pham & Manning 2015)

@@ -72,7 +72,7 @@ class TruncatedBPTT:
         Raises:
             ValueError: no new steps, or more than k1.
         """
-        x = np.asarray(getattr(x, "data", x))
+        x = np.array(getattr(x, "data", x))  # kept for the calls to come: a copy
         new = x.shape[1]
         if not 1 <= new <= self.k1:
             raise ValueError(f"a call gets up to k1 = {self.k1} new steps, not {new}.")

@@ -111,7 +111,7 @@ class Trainer:
             NonFiniteError: the loss or a gradient was not finite, if that is to stop the training. Nothing
                 has changed then, so that the trainer can be saved.
         """
-        place = self.batches.state_dict()
+        place, generators = self.batches.state_dict(), self.model.generator_state()
         window = next(self.batches)
         state = None if window.first else self.state
         self.model.train()
@@ -128,6 +128,7 @@ class Trainer:
             self.optimiser.zero_grad()
             if self.non_finite == "stop":
                 self.batches.load_state_dict(place)
+                self.model.load_generator_state(generators)
                 raise NonFiniteError(f"step {self.steps + 1}: {error}") from None
             self.state = None
             self.skipped += 1

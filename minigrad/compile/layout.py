@@ -215,7 +215,7 @@ def _temporaries(layout: Layout, lowered: Lowered, units: Sequence[Unit], hidden
         in_use.append((until(v), root))
 
     for k, unit in enumerate(units):
-        # a buffer may take the result of the very unit that reads it last if that unit is one elementwise operation, and
+        # a buffer may take the result of the very unit that reads it last if that is one elementwise operation, and
         # reads it entry by entry: a column of it, spread over the others, would be overwritten too soon
         alone = len(unit) == 1 and isinstance(unit[0].primitive.forward, np.ufunc) and not any(
             v.shape != unit[0].result.shape == origin(v, made).shape for v in unit[0].values)

@@ -2,8 +2,7 @@
 
 A weight is transposed, (G·H, D), and there are two biases where one would do; their sum is ours, and on the
 way back the second one is zero. A GRU's second bias for n is inside r·(…) and stays apart: it is `bias_hn`.
-Gates stand in the
-same order in both: i, f, g, o and r, z, n.
+Gates stand in the same order in both: i, f, g, o and r, z, n.
 
     weight_ih_l0, weight_hh_l0, bias_ih_l0, bias_hh_l0, weight_hr_l0, weight_ih_l0_reverse, …      layers
     weight_ih, weight_hh, bias_ih, bias_hh                                                         cells

@@ -227,3 +227,10 @@ def test_decode_with_chance():
     assert cold == decode(step, states[:3], np.zeros(3, int), 6)
     only = decode(step, states[:50], np.zeros(50, int), 3, chooser(np.random.default_rng(0), k=1))
     assert only == decode(step, states[:50], np.zeros(50, int), 3, greedy)
+
+
+def test_a_learned_first_state_is_not_recorded():
+    model = LanguageModel(4, rnn.GRU(4, 3, learn_initial_state=True, rng=0), rng=0)
+    for prompt in ([1], [1, 2]):
+        _, state, _ = begin(model, prompt)
+        assert not any(h.requires_grad for (h,) in state)

@@ -208,6 +208,15 @@ def test_truncated_backpropagation_takes_models_of_symbols_and_a_state():
     np.testing.assert_allclose(y, layer(embedding(ids), state)[0].data, atol=1e-6)
 
 
+def test_truncated_backpropagation_keeps_what_it_was_given():
+    layer, x = rnn.RNN(D, H, rng=0), np.random.default_rng(0).normal(size=(B, 4, D)).astype(np.float32)
+    window, buffer = rnn.TruncatedBPTT(layer, 2, 4), np.empty((B, 2, D), np.float32)
+    for k in (0, 2):  # one buffer for all chunks
+        buffer[:] = x[:, k:k + 2]
+        y = window(buffer)
+    np.testing.assert_allclose(y.data, layer(x)[0].data[:, 2:], atol=1e-6)
+
+
 @pytest.mark.parametrize(("k1", "k2"), [(0, 1), (2, 1), (1.5, 2)])
 def test_truncated_backpropagation_errors(k1, k2):
     with pytest.raises(ValueError, match="1 <= k1 <= k2"):

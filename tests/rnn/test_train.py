@@ -158,14 +158,15 @@ def poisoned(how=lambda value, model: value * np.inf, **more):
     return trainer
 
 
-def test_a_loss_that_is_not_finite_stops_and_changes_nothing():
-    trainer = poisoned()
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+def test_a_loss_that_is_not_finite_stops_and_changes_nothing(dropout):
+    trainer = poisoned(dropout=dropout)
     good, place = weights(trainer), trainer.batches.position
     with pytest.raises(NonFiniteError, match="step 2: the loss is inf"):
         trainer.step()
     assert_same(good, weights(trainer))
     assert (trainer.steps, trainer.batches.position) == (1, place)
-    twin = make(lr=0.01)
+    twin = make(lr=0.01, dropout=dropout)
     twin.step()
     assert trainer.step() == twin.step()  # and goes on as if nothing had been
 
