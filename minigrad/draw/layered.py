@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 
 GAP = 16.0  # between boxes of a layer
 DUMMY_GAP = 9.0  # beside a passing edge
+FAR = 300.0  # a box is not pushed farther out of the way of a group
 
 
 @dataclass(slots=True)
@@ -309,7 +310,7 @@ def _part_groups(
     real: int,
     gap: float,
 ) -> None:
-    """Push boxes out of the rectangles of groups they are not in."""
+    """Push boxes out of the rectangles of groups they are not in, unless that is far: such a group has no rectangle."""
     where: dict[tuple[Hashable, ...], list[tuple[int, int]]] = {}
     for r, row in enumerate(rows):
         for i, n in enumerate(row):
@@ -325,16 +326,19 @@ def _part_groups(
         for r, i in members:
             low, high = ends.get(r, (i, i))
             ends[r] = min(low, i), max(high, i)
+        pushes: list[tuple[list[int], float]] = []
         for r, (low, high) in ends.items():
             row = rows[r]
             after = next((n for n in row[high + 1 :] if n < real), None)
             if after is not None and (push := right - (x[after] - size[after] / 2)) > 0:
-                for n in row[row.index(after) :]:
-                    x[n] += push
+                pushes.append((row[row.index(after) :], push))
             before = next((n for n in reversed(row[:low]) if n < real), None)
             if before is not None and (push := (x[before] + size[before] / 2) - left) > 0:
-                for n in row[: row.index(before) + 1]:
-                    x[n] -= push
+                pushes.append((row[: row.index(before) + 1], -push))
+        if all(abs(push) <= FAR for _, push in pushes):
+            for moved, push in pushes:
+                for n in moved:
+                    x[n] += push
 
 
 def _spaced(

@@ -473,6 +473,7 @@ def test_a_view_of_all_of_a_memory_is_no_input_of_a_step() -> None:
     decoder = rnn.Decoder(7, 4, rnn.GRU(4, 6, rng=0, compiled=False), source_size=6, attention="dot", rng=0)
     logits = rnn.Seq2Seq(encoder, decoder, rng=0)(rng.integers(0, 9, (2, 4)), rng.integers(0, 7, (2, 3)),
                                                   teacher_forcing=0.5)  # fmt: skip
+    assert mg.draw(logits.sum(), "ops").picture.width < 2000  # groups far apart do not push each other away
     picture = mg.draw(logits.sum()).picture
     assert {b.lines[0] for b in picture.boxes if b.kind == "input"} == {"ids", *(f"ids{n}" for n in "₁₂₃"),
                                                                         *(f"x{n}" for n in "₁₂₃₄")}  # fmt: skip
