@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from .accumulate import Deferred, fit, settle
 from .recording import LOCAL
-from .tape import GraphError, Node, Origin, Output, Variable, describe, leading_to, node_sources, reachable
+from .tape import PASSED_BY, GraphError, Node, Origin, Output, Variable, describe, leading_to, node_sources, reachable
 
 Array = NDArray[Any]
 
@@ -77,6 +77,9 @@ def backpropagate(seeds: Sequence[tuple[Origin | Variable, Any]], wanted: Sequen
     """
     nodes, outputs = reachable(origin for origin, _ in seeds if not isinstance(origin, Variable))
     keep = None if wanted is None else leading_to(nodes, wanted)
+    for w in wanted or ():
+        if type(w) is Node and any(w in PASSED_BY.get(node, ()) for node in nodes):
+            raise GraphError(_passed_by_message(w))
     asked = set(wanted or ())
     gradients = Gradients(in_place=not create_graph)
     total, deferred = gradients.total, gradients.deferred
@@ -198,6 +201,12 @@ def _freed_message(node: Node) -> str:
             "If this value is a state carried from one chunk of a sequence to the next, cut it: h = h.detach(), or "
             "rnn.detach(state) for a whole state. If you really want a second backward through the same graph, write "
             "loss.backward(retain_graph=True) the first time.")
+
+
+def _passed_by_message(node: Node) -> str:
+    return (f"No gradient arrives at {describe(node)}: its rows come from a table with fewer of them, and a layer "
+            "multiplied the table's rows before they were gathered, which is faster. Write x = x * 1.0 before the "
+            "layer, and ask for the gradient of that.")
 
 
 def _changed_message(node: Node, changed: Variable) -> str:

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import count
 from operator import attrgetter
 from typing import Any, ClassVar
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -185,6 +186,10 @@ class Output(Shaped):
 
 
 Origin = Node | Output
+
+# For an operation on the rows that some values were gathered from, done before they were gathered: these values. A
+# gradient goes past them, and who asks for it there is told.
+PASSED_BY: WeakKeyDictionary[Node, tuple[Node, ...]] = WeakKeyDictionary()
 
 
 def describe(origin: Origin | Variable) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 from ..primitive import Primitive
 from ..rules.indexing import _gather, add_rows
 from ..rules.shape import _swapaxes
-from ..tape import Node, Variable
+from ..tape import PASSED_BY, Node, Variable
 from ..tensor import Tensor
 from .kernel_cache import choose_kernels, load_module
 
@@ -59,23 +59,34 @@ _SCATTER: Primitive = Primitive("scatter", _scatter_rows, [lambda g, y, x, *, in
 def rows_first(f: Callable[[Any], Any], x: Any) -> Any:
     """f(x), where f works on each row (the last axis) alone.
 
-    If `x` was gathered from the rows of a table with fewer rows, f is applied to the table and the result gathered.
+    If `x` was gathered from the rows of a table with fewer rows, f is applied to the table and the result gathered. No
+    gradient arrives at `x` then; `mg.grad` says so.
     """
     found = table_of(x)
-    return f(x) if found is None else _GATHER(f(found[0]), index=found[1])
+    if found is None:
+        return f(x)
+    table, index, past = found
+    made = _GATHER(f(table), index=index)
+    if made.node is not None:
+        PASSED_BY[made.node] = past
+    return made
 
 
-def table_of(x: Any) -> tuple[Tensor, Any] | None:
-    """The table and the indices that `x` was gathered from, looking through swapped axes; None if it was not."""
+def table_of(x: Any) -> tuple[Tensor, Any, tuple[Node, ...]] | None:
+    """The table and the indices that `x` was gathered from, looking through swapped axes; None if it was not.
+
+    And what made it, step by step from `x` back to the table.
+    """
     if not isinstance(x, Tensor):
         return None
-    swaps = []
+    swaps, past = [], []
     node = x.node
     while type(node) is Node and node.primitive is _swapaxes:
         axes = node.metadata["axis1"] % len(node.shape), node.metadata["axis2"] % len(node.shape)
         if len(node.shape) - 1 in axes:
             return None
         swaps.append(axes)
+        past.append(node)
         node = node.inputs[0]
     if type(node) is not Node or node.primitive is not _gather:
         return None
@@ -89,4 +100,4 @@ def table_of(x: Any) -> tuple[Tensor, Any] | None:
         index = np.swapaxes(index, *axes)
     if not np.array_equal(x._data, table._data[index]):
         return None  # the table was assigned to after x was gathered
-    return table, index
+    return table, index, (*past, node)

@@ -398,6 +398,19 @@ def test_a_gathered_input_is_projected_by_rows():
         np.testing.assert_allclose(a.data, g.data, rtol=1e-10)
 
 
+def test_a_gradient_that_goes_past_what_was_gathered_is_refused():
+    E, W = mg.tensor(normal(5, 3), requires_grad=True), mg.tensor(normal(3, 2, seed=1), requires_grad=True)
+    x = E[np.random.default_rng(0).integers(0, 5, (4, 6))]
+    y = rows_first(lambda v: v @ W, np.swapaxes(x, 0, 1))
+    with pytest.raises(mg.GraphError, match=r"Write x = x \* 1.0"):
+        mg.grad(y.sum() + x.sum(), x, retain_graph=True)
+    assert mg.grad(y.sum(), [E, W], retain_graph=True)[0] is not None
+    assert mg.grad(x.sum(), x)[0] is not None  # where it is not on the way
+    x = x * 1.0
+    (g,) = mg.grad(rows_first(lambda v: v @ W, x).sum(), x)
+    np.testing.assert_allclose(g.data, np.broadcast_to(W.data.sum(1), x.shape))
+
+
 def test_a_table_that_was_changed_is_not_read_again():
     E = mg.tensor(normal(5, 3), requires_grad=True)
     ids = np.random.default_rng(0).integers(0, 5, (4, 6))
