@@ -255,7 +255,13 @@ def mse_loss(prediction: Any, target: Any, reduction: Reduction = "mean") -> Any
 
 
 def binary_cross_entropy_with_logits(logits: Any, targets: Any, reduction: Reduction = "mean") -> Any:
-    """-t log σ(x) - (1 - t) log(1 - σ(x)), computed as max(x, 0) - x t + log(1 + exp(-|x|))."""
+    """-t log σ(x) - (1 - t) log(1 - σ(x)), computed as log(1 + exp(x)) - x t, so that nothing overflows.
+
+    Args:
+        logits: x, of any shape.
+        targets: t in [0, 1], of that shape or one that broadcasts with it.
+        reduction: "mean", "sum", or "none" for the losses, in the shape of both together.
+    """
     from .elementwise import softplus
 
     return reduced(softplus(logits) - logits * targets, None, reduction)
@@ -282,7 +288,11 @@ def _standardize(x: Array, *, axis: Axis, eps: float) -> Any:
 
 
 def layer_norm(x: Any, weight: Any = None, bias: Any = None, axis: Axis = -1, eps: float = 1e-5) -> Any:
-    """(x - mean) / sqrt(var + eps) along `axis`, times `weight`, plus `bias` (Ba, Kiros & Hinton 2016)."""
+    """(x - mean) / sqrt(var + eps) along `axis`, times `weight`, plus `bias` (Ba, Kiros & Hinton 2016).
+
+    Shapes: x and the result (...); weight and bias, which may be left out, are broadcast with it: (features) for the last
+    axis. `eps` keeps a constant row at 0.
+    """
     y = _standardize(x, axis=axis, eps=eps)
     if weight is not None:
         y = y * weight
