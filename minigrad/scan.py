@@ -42,7 +42,8 @@ def scan(step: Step, state: Any, inputs: Any, reverse: bool = False, compiled: C
         (final state, outputs): the outputs stacked along a first axis of length T.
 
     Raises:
-        ValueError: no inputs, no time steps, or inputs of different lengths; another `compiled`.
+        ValueError: no inputs, no time steps, or inputs of different lengths; another `compiled` or
+            `checkpoint_every`.
     """
     leaves = tree_leaves(inputs)
     lengths = {len(x) for x in leaves}
@@ -50,7 +51,7 @@ def scan(step: Step, state: Any, inputs: Any, reverse: bool = False, compiled: C
         raise ValueError("scan needs inputs with the same number of time steps, at least one; got "
                          f"{sorted(lengths)}.")
     (length,) = lengths
-    if checkpoint_every is not None and checkpoint_every < 1:
+    if checkpoint_every is not None and not (isinstance(checkpoint_every, (int, np.integer)) and checkpoint_every > 0):
         raise ValueError(f"checkpoint_every is a positive int, not {checkpoint_every!r}.")
     here = LOCAL.state
     if here.compiled is not None and (compiled is None or compiled == "auto"):

@@ -156,6 +156,8 @@ def median(a: Any, axis: int | None = None, *, keepdims: bool = False) -> Any:
         shape = (1,) * a.ndim
         middle = median(np.reshape(a, -1), 0)
         return np.reshape(middle, shape) if keepdims else middle
+    if not isinstance(axis, (int, np.integer)):
+        raise TypeError(f"np.median on Tensors takes one int axis, or None for all entries, not {axis!r}.")
     n = a.shape[axis]
     middle = np.mean(take(sort(a, axis), np.arange((n - 1) // 2, n // 2 + 1), axis), axis=axis, keepdims=keepdims)
     missing = np.isnan(values_of(a, "np.median")).any(axis, keepdims=keepdims)

@@ -125,6 +125,9 @@ def explicit(subscripts: str, ndims: Sequence[int]) -> tuple[list[str], str]:
     dots = free[:widest]
     terms = [t.replace("...", "".join(dots[widest - e:])) for t, e in zip(terms, extra, strict=True)]
     if arrow:
+        if widest and "..." not in right:
+            raise ValueError(f"einsum {subscripts!r}: the axes of ... are left out of the output; write ... there too, "
+                             "or letters for those that are summed.")
         right = right.replace("...", "".join(dots))
     else:
         letters = "".join(terms)

@@ -290,8 +290,8 @@ def _standardize(x: Array, *, axis: Axis, eps: float) -> Any:
 def layer_norm(x: Any, weight: Any = None, bias: Any = None, axis: Axis = -1, eps: float = 1e-5) -> Any:
     """(x - mean) / sqrt(var + eps) along `axis`, times `weight`, plus `bias` (Ba, Kiros & Hinton 2016).
 
-    Shapes: x and the result (...); weight and bias, which may be left out, are broadcast with it: (features) for the last
-    axis. `eps` keeps a constant row at 0.
+    Shapes: x and the result (...); weight and bias, which may be left out, are broadcast with it: (features) for the
+    last axis. `eps` keeps a constant row at 0.
     """
     y = _standardize(x, axis=axis, eps=eps)
     if weight is not None:

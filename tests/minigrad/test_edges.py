@@ -444,6 +444,15 @@ def test_axes_along_which_nothing_can_be_taken() -> None:
         np.sort(x[0, 0])
 
 
+def test_what_is_left_out_of_a_call_is_said() -> None:
+    x = mg.tensor(np.ones((2, 3)))
+    with pytest.raises(TypeError, match="one int axis"):
+        np.median(x, axis=(0, 1))
+    with pytest.raises(ValueError, match="left out of the output"):
+        np.einsum("...i->i", x)
+    assert np.einsum("...i->...", x).shape == (2,) and np.einsum("...i->i", x[0]).shape == (3,)
+
+
 def test_axes_are_checked_before_they_are_counted() -> None:
     assert [normalize_axis(a, 3) for a in (None, (-1, 0), 1)] == [(0, 1, 2), (2, 0), (1,)]
     with pytest.raises(np.exceptions.AxisError):

@@ -318,8 +318,9 @@ def test_checkpoints_keep_little():
     W, h0, xs = problem()
     _, ys = mg.scan(rnn_step(W), h0, xs, compiled=True, checkpoint_every=3)
     assert len(ys.node.output.states) == 3
-    with pytest.raises(ValueError, match="checkpoint_every"):
-        mg.scan(rnn_step(W), h0, xs, compiled=True, checkpoint_every=0)
+    for every in (0, 1.5):
+        with pytest.raises(ValueError, match="checkpoint_every"):
+            mg.scan(rnn_step(W), h0, xs, compiled=True, checkpoint_every=every)
 
 
 # ---------------------------------------------------------------------------------------------------------------
