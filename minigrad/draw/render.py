@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-TIMEOUT = 20
+TIMEOUT = 60  # seconds; drawing takes a fraction of one, but a busy machine may not give it
 
 
 class RenderError(RuntimeError):
