@@ -400,14 +400,15 @@ class Body:
         if key in self.known:
             return self.known[key]
         p = i.primitive
-        kind = next((o.dtype for o in i.values if o.dtype.kind == "f"), i.result.dtype) if p in COMPARISONS \
-            else i.result.dtype
+        floats = [o.dtype for o in i.values if o.dtype.kind == "f"] if p in COMPARISONS else []
+        kind = np.result_type(*floats) if floats else i.result.dtype
         number = f"np.{kind}"
         words = []
         for k, (access, o) in enumerate(zip(accesses(i, self.emitter.w.lowered) or (), i.operands, strict=True)):
             condition = (p.name == "where" and k == 0) or p in LOGICAL
             if access is None:
-                words.append(_number(o, number) if kind.kind == "f" else repr(bool(o)))
+                exact = p in COMPARISONS and isinstance(o, np.floating)  # NumPy's numbers have a dtype, Python's do not
+                words.append(_number(o, f"np.{o.dtype}" if exact else number) if kind.kind == "f" else repr(bool(o)))
                 continue
             text = self.load(access, shift)
             words.append(text if condition or o.dtype == kind else f"{number}({text})")

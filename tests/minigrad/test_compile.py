@@ -314,6 +314,20 @@ def test_a_column_is_not_overwritten_by_the_product_that_it_scales(columns):
 
 
 @needs_numba
+def test_kernels_compare_as_numpy_does():
+    limit = np.float64(0.1)  # below the float32 of that name, and not a Python number: it is not rounded first
+
+    def step(h, x):
+        h = np.where(x > limit, x + h, np.tanh(h))
+        return h, h
+
+    h, x = mg.tensor(normal(B, H, dtype=np.float32)), mg.tensor(np.full((T, B, H), 0.1, np.float32))
+    eager, fast = mg.scan(step, h, x), mg.scan(step, h, x, compiled="numba")
+    for a, b in zip(eager, fast, strict=True):
+        np.testing.assert_allclose(b.data, a.data, rtol=1e-6)
+
+
+@needs_numba
 def test_kernels_pass_on_what_is_not_a_number():
     def step(h, x):
         h = np.tanh(x) + 0.5 * h * mg.sigmoid(x) + mg.relu(x) + np.maximum(x, 0.1)
