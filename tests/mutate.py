@@ -48,6 +48,7 @@ import numpy as np
 import pytest
 import test_rules
 from _pytest.runner import runtestprotocol
+from _pytest.warnings import catch_warnings_for_item
 from samples import SAMPLES, Sample
 
 from minigrad.primitive import PRIMITIVES, Primitive
@@ -353,7 +354,9 @@ def reached(test: Callable[[], bool], codes: dict[int, int]) -> tuple[Reach, boo
 
 def passes(item: pytest.Item) -> bool:
     """Whether a collected test does not fail."""
-    return not any(report.failed for report in runtestprotocol(item, log=False, nextitem=None))
+    # the protocol alone would not look at a test's marks about warnings
+    with catch_warnings_for_item(config=item.config, ihook=item.ihook, when="runtest", item=item):
+        return not any(report.failed for report in runtestprotocol(item, log=False, nextitem=None))
 
 
 class Run:

@@ -1,8 +1,8 @@
 """Derivatives of functions that act on each entry.
 
 Conventions at kinks: `abs`, `relu` have slope 0 at 0; `maximum`, `minimum` give half to each of two equal arguments;
-`clip` passes the gradient at its bounds; `sqrt` has slope infinity at 0, without a warning. `sign`, `floor`,
-comparisons and the like are constants.
+`clip` passes the gradient at its bounds; `sqrt` has slope infinity at 0, without a warning; `logaddexp` of -inf and
+-inf has gradient 0, as `logsumexp` of nothing else has. `sign`, `floor`, comparisons and the like are constants.
 """
 
 from __future__ import annotations
@@ -104,12 +104,19 @@ log = rule(np.log, lambda g, y, x: g / x)
 log2 = rule(np.log2, lambda g, y, x: g / (x * LN2))
 log10 = rule(np.log10, lambda g, y, x: g / (x * LN10))
 log1p = rule(np.log1p, lambda g, y, x: g / (1.0 + x))
+
+
+def over(y: Any, difference: Any) -> Any:
+    """a - b, and -inf where both are: nothing is there to be shared."""
+    return np.where(y == -math.inf, y, difference)
+
+
 logaddexp = rule(np.logaddexp,
-                 lambda g, y, a, b: g * sigmoid(a - b),  # type: ignore[has-type]
-                 lambda g, y, a, b: g * sigmoid(b - a))  # type: ignore[has-type]
+                 lambda g, y, a, b: g * sigmoid(over(y, a - b)),  # type: ignore[has-type]
+                 lambda g, y, a, b: g * sigmoid(over(y, b - a)))  # type: ignore[has-type]
 logaddexp2 = rule(np.logaddexp2,
-                  lambda g, y, a, b: g * sigmoid((a - b) * LN2),  # type: ignore[has-type]
-                  lambda g, y, a, b: g * sigmoid((b - a) * LN2))  # type: ignore[has-type]
+                  lambda g, y, a, b: g * sigmoid(over(y, a - b) * LN2),  # type: ignore[has-type]
+                  lambda g, y, a, b: g * sigmoid(over(y, b - a) * LN2))  # type: ignore[has-type]
 
 # ---------------------------------------------------------------------------------------------------------------
 # Trigonometric and hyperbolic

@@ -180,14 +180,31 @@ def _cross_entropy(logits: Array, *, targets: Array) -> Any:
     return losses.reshape(targets.shape)
 
 
-def class_targets(targets: Any, classes: int, shape: tuple[int, ...]) -> Any:
-    """Integer targets as an array of their own, checked against the logits."""
+def count_classes(logits: Any, what: str) -> int:
+    """How many classes logits have, along their last axis."""
+    if not hasattr(logits, "shape"):
+        raise TypeError(f"{what} are a Tensor or an array of shape (..., classes), not a {type(logits).__name__}: "
+                        "write mg.tensor(...), or mg.stack([...]) for a list of Tensors.")
+    if not logits.shape or not logits.shape[-1]:
+        raise ValueError(f"{what} have shape (..., classes), with at least one class; these have {logits.shape}.")
+    return int(logits.shape[-1])
+
+
+def class_targets(targets: Any, shape: tuple[int, ...]) -> Any:
+    """Integer targets as an array of their own, checked against the shape of the logits."""
     targets = np.array(values_of(targets, "as targets"))
+    if targets.shape == shape:
+        raise ValueError(f"targets are class numbers, and these have the shape of the logits, {shape}: of one-hot rows "
+                         "take np.argmax(targets, -1); for probabilities write -np.sum(targets * "
+                         "mg.log_softmax(logits), -1).")
     if targets.dtype.kind not in "iu":
-        raise TypeError(f"targets are class numbers (integers), got dtype {targets.dtype}.")
-    if targets.shape != shape:
-        raise ValueError(f"targets of shape {targets.shape} do not fit logits of shape {(*shape, classes)}: expected "
-                         f"targets of shape {shape}.")
+        instead = ": write np.asarray(targets, int)" if targets.dtype.kind in "fb" else ""
+        raise TypeError(f"targets are class numbers (integers), got dtype {targets.dtype}{instead}.")
+    if targets.shape != shape[:-1]:
+        instead = next((f" Classes are the last axis: write np.moveaxis(logits, {k}, -1)." for k in range(len(shape))
+                        if shape[:k] + shape[k + 1:] == targets.shape), "")
+        raise ValueError(f"targets of shape {targets.shape} do not fit logits of shape {shape}: expected targets of "
+                         f"shape {shape[:-1]}.{instead}")
     return targets
 
 
@@ -225,21 +242,21 @@ def cross_entropy(logits: Any, targets: Any, reduction: Reduction = "mean", igno
         ignore_index: targets with this number do not count.
 
     Raises:
-        TypeError, ValueError, IndexError: targets that are not integers, of another shape, or out of range.
+        TypeError, ValueError, IndexError: logits that are no array or have no classes; targets that are not integers,
+            of another shape, or out of range.
     """
-    classes = logits.shape[-1]
-    targets, counts = chosen(class_targets(targets, classes, logits.shape[:-1]), classes, ignore_index)
+    classes = count_classes(logits, "logits")
+    targets, counts = chosen(class_targets(targets, logits.shape), classes, ignore_index)
     return reduced(_cross_entropy(logits, targets=targets), counts, reduction)
 
 
 def nll_loss(log_probabilities: Any, targets: Any, reduction: Reduction = "mean",
              ignore_index: int | None = None) -> Any:
     """-log_probabilities[target]; arguments and errors as in `cross_entropy`."""
-    classes = log_probabilities.shape[-1]
-    shape = log_probabilities.shape[:-1]
-    targets, counts = chosen(class_targets(targets, classes, shape), classes, ignore_index)
+    classes = count_classes(log_probabilities, "log-probabilities")
+    targets, counts = chosen(class_targets(targets, log_probabilities.shape), classes, ignore_index)
     picked = np.take_along_axis(log_probabilities, targets[..., None], -1)
-    return reduced(-np.reshape(picked, shape), counts, reduction)
+    return reduced(-np.reshape(picked, targets.shape), counts, reduction)
 
 
 def mse_loss(prediction: Any, target: Any, reduction: Reduction = "mean") -> Any:

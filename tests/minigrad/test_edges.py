@@ -289,6 +289,21 @@ def test_a_row_of_minus_infinity_everywhere() -> None:
     assert mg.logsumexp(mg.tensor(np.zeros((0,)))).item() == -inf
 
 
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("f", [np.logaddexp, np.logaddexp2])
+def test_logaddexp_of_nothing_and_nothing(f: Any, dtype: Any) -> None:
+    """-inf and -inf are a row of -inf of `logsumexp`: the gradient is 0, to any order, and no NaN as elsewhere."""
+    a, b = [-inf, -inf, 0.0, 1.0], [-inf, 0.0, -inf, 1.0]
+    assert_array_equal(f(mg.tensor(a), mg.tensor(b)).data, f(a, b))
+    assert_array_equal(slopes(f, a, b, dtype=dtype), [[0, 0, 1, 0.5], [0, 1, 0, 0.5]])
+    assert_array_equal(slopes(lambda x: f(x, -inf), [-inf, 0.0], dtype=dtype), [0, 1])
+    other = np.array(b, dtype)
+    for bend in (second(lambda x: f(x, other), a, dtype=dtype), second(lambda x: f(other, x), a, dtype=dtype)):
+        assert_array_equal(bend[:3], [0, 0, 0])
+    assert_array_equal(slopes(f, inf, 0.0), [1, 0])
+    assert_array_equal(slopes(f, inf, inf), [nan, nan])  # as of softmax: which is the larger cannot be known
+
+
 def test_softmax_of_integers() -> None:
     assert_allclose(mg.softmax(mg.tensor([1, 1])).data, [0.5, 0.5])
     assert_allclose(mg.logsumexp(mg.tensor([0, 0])).item(), math.log(2))
