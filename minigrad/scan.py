@@ -42,6 +42,7 @@ def scan(step: Step, state: Any, inputs: Any, reverse: bool = False, compiled: C
         (final state, outputs): the outputs stacked along a first axis of length T.
 
     Raises:
+        TypeError: the step returns no pair.
         ValueError: no inputs, no time steps, or inputs of different lengths; another `compiled` or
             `checkpoint_every`.
     """
@@ -74,8 +75,27 @@ def scan(step: Step, state: Any, inputs: Any, reverse: bool = False, compiled: C
         parts = iter([s[t] for s in slices])
         x = tree_map(lambda _, parts=parts: next(parts), inputs)
         with scope(f"t = {t + 1}", step=t + 1):
-            state, outputs[t] = step(state, x)
+            state, outputs[t] = pair(step(state, x), state)
     return state, tree_map(lambda *ys: np.stack(ys), *outputs)
+
+
+def pair(returned: Any, state: Any) -> tuple[Any, Any]:
+    """What a step returned when it was given `state`.
+
+    Only a pair is one: a Tensor of two rows, or a state of two parts, could be taken apart as if it were.
+    """
+    if not isinstance(returned, (tuple, list)):
+        what = "None" if returned is None else f"a {type(returned).__name__} alone"
+    elif hasattr(returned, "_fields") and type(returned) is type(state):
+        what = f"the {type(returned).__name__} alone"
+    elif len(returned) != 2:
+        what = f"{len(returned)} values"
+    elif returned[1] is None:
+        what = "None as its output"
+    else:
+        return returned[0], returned[1]
+    raise TypeError(f"a step of scan returns a pair (state, output), and this one returned {what}. End it with "
+                    "`return state, output`; where there is no output, with `return state, ()`.")
 
 
 class compiled:

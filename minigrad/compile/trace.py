@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from ..primitive import Primitive
 from ..recording import LOCAL, Scope, Untraceable, recording, scope, watching
+from ..scan import pair
 from ..tape import Node, Output, Variable
 from ..tensor import Tensor, handle
 from ..tree import tree_leaves, tree_map
@@ -292,10 +293,7 @@ def _once(step: Step, state: Any, inputs: Any, state_data: list[Array], xs_data:
     tracer = Tracer([*s, *x])
     with tracing(), recording(True), watching(tracer.watch), scope("t = 1", step=1) as base:
         returned = step(tree_map(lambda _: next(next_s), state), tree_map(lambda _: next(next_x), inputs))
-    try:
-        new_state, y = returned
-    except (TypeError, ValueError):
-        raise TypeError("a step returns a pair (state, output).") from None
+    new_state, y = pair(returned, state)
     found = Trace(tracer, s, x, new_state, y, base)
     if structure(new_state) != structure(state):
         raise Untraceable("the step returns a state of another structure than it got")

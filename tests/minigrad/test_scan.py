@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import warnings
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -114,8 +115,32 @@ def test_bad_inputs(inputs, how):
 def test_errors_of_the_step_come_through():
     with pytest.raises(ValueError, match="matmul"):
         mg.scan(lambda h, x: (h @ x, h), mg.tensor(np.ones((2, 3))), mg.tensor(np.ones((8, 2, 3))), compiled=True)
-    with pytest.raises(TypeError, match="pair"):
-        mg.scan(lambda h, x: h, mg.tensor(1.0), mg.tensor(np.ones(8)), compiled=True)
+
+
+class Halves(NamedTuple):
+    left: Any
+    right: Any
+
+
+@pytest.mark.parametrize("how", [False, True])
+@pytest.mark.parametrize("step, words", [
+    (lambda s, x: None, "returned None. End it with `return state, output`"),
+    (lambda s, x: s.left, "a Tensor alone"),  # of two rows
+    (lambda s, x: s, "the Halves alone"),
+    (lambda s, x: (s, x, x), "3 values"),
+    (lambda s, x: {"state": s, "output": x}, "a dict alone"),
+    (lambda s, x: (s, None), "None as its output.*`return state, \\(\\)`"),
+], ids=["None", "Tensor", "state", "three", "dict", "no output"])
+def test_a_step_that_returns_no_pair(step, words, how):
+    two = mg.tensor(np.ones((2, 3)))
+    with pytest.raises(TypeError, match=words):
+        mg.scan(step, Halves(two, two), mg.tensor(np.ones((8, 2, 3))), compiled=how)
+
+
+@pytest.mark.parametrize("how", [False, True])
+def test_a_step_may_have_no_output(how):
+    state, ys = mg.scan(lambda s, x: [s + x, ()], mg.tensor(1.0), mg.tensor(np.ones(8)), compiled=how)
+    assert state.item() == 9.0 and ys == ()
 
 
 def test_trees():
