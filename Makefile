@@ -7,7 +7,7 @@ RUN    := runs/demo
 DEMO   := --hidden 256 --embedding 64 --batch 16 --steps 3600 --schedule cosine --lr 4e-3 --minutes 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test examples lint bench gallery fuzz crash mutate clean
+.PHONY: help demo test coverage examples lint bench gallery fuzz crash mutate clean
 
 help:  ## say what each target does
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,8 +24,16 @@ demo: $(VENV)/.demo  ## train an LSTM on the embedded corpus, read what it write
 	@echo "To go on: $(PY) -m rnn sample $(RUN) --prompt 'The class '"
 
 # Tests are many modules in several processes: what Python compiles is kept, whatever the environment says.
-test: $(VENV)/.dev  ## run the tests, with coverage of both packages
-	PYTHONDONTWRITEBYTECODE= $(PY) -m pytest -n 2 --ignore=tests/examples --cov --cov-report=term $(ARGS)
+# A worker begins with its own half of the tests, so that one of them alone compiles the kernels that tests share.
+PYTEST := PYTHONDONTWRITEBYTECODE= $(PY) -m pytest -n 2 --dist worksteal --ignore=tests/examples
+
+test: $(VENV)/.dev  ## run the tests
+	$(PYTEST) $(ARGS)
+
+coverage: $(VENV)/.dev  ## run the tests and say which lines they reach: 95 % of each package at least
+	$(PYTEST) --cov --cov-report= $(ARGS)
+	$(PY) -m coverage report --include='minigrad/*' --fail-under=95
+	$(PY) -m coverage report --include='rnn/*' --fail-under=95
 
 examples: $(VENV)/.dev  ## run the quick form of every example, and the notebook
 	$(PY) -m pytest -n 2 tests/examples $(ARGS)
