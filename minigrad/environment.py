@@ -13,6 +13,7 @@ import os
 import platform
 import re
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -166,6 +167,25 @@ def keep_memory() -> bool:
     except (AttributeError, OSError, TypeError):
         return False
     return bool(mallopt(trim_threshold, largest)) and bool(mallopt(mmap_threshold, largest))
+
+
+def thread_count() -> int:
+    """How many threads NumPy's matrix products use now; 1 where its BLAS does not say."""
+    ask = _thread_counter()
+    return max(1, int(ask())) if ask is not None else 1
+
+
+@cache
+def _thread_counter() -> Any:
+    """The function of NumPy's OpenBLAS that tells, or None."""
+    for path in _candidates():
+        library = _loaded(path)
+        for prefix, suffix in _AFFIXES:
+            ask = getattr(library, f"{prefix}openblas_get_num_threads{suffix}", None)
+            if ask is not None:
+                ask.argtypes, ask.restype = [], ctypes.c_int
+                return ask
+    return None
 
 
 def use_threads(count: int) -> bool:

@@ -8,6 +8,7 @@
     numpy_backend  the lowered loops as Python source over NumPy, without an allocation in the loop
     numba_backend  the same loops with elementwise work fused into kernels (optional)
     tiles          its products with weights that stay as they are: packed once, multiplied in vector registers
+    parts          rows of a batch shared out among threads
     gather, rows   kernels outside of loops: of an embedding's table and its gradient, and of cross-entropy
     run            the compiled scan: one node on the tape of whoever called it
 """

@@ -33,6 +33,7 @@ from .kernel_cache import load_module
 from .layout import Layout, Place, Root, backward_layout, forward_layout
 from .lower import Lowered, contiguous_part
 from .numpy_backend import Loops, statements, write_backward, write_forward
+from .parts import in_parts
 from .passes import is_view
 from .program import Instruction, Value
 from .source import Writer
@@ -162,6 +163,7 @@ class Emitter:
             self.backward and any(g is not None and d is None for g, d in zip(
                 w.lowered.program.cotangents, w.lowered.program.dstate, strict=False)))
         native = native and bool(gemm_addresses())
+        self.apart = self._rows_apart() if native else 0
         for k, unit in enumerate(self.body):
             if isinstance(unit, Group):
                 lines.append(self._kernel(f"{self.name}_{k}", unit, not native))
@@ -174,23 +176,31 @@ class Emitter:
             w.loop += ["q, m = p & 1, n & 1", *lines]
             return
         for v, place in w.layout.copies:
-            lines.append(f"{self._whole(place)}[:] = {self._whole(w.layout.place[v])}")
+            lines.append(f"{self._whole(place)} = {self._whole(w.layout.place[v])}")
         w.layout.copies = []
         if not lines:
             return
-        self._scratch()
         self.module.products = True
+        scratch = []
+        if self.arguments.pop("Z_", None):
+            width = self.size(self.scratch_columns)
+            scratch.append(f"    Z_ = np.empty(({self.scratch_rows}, {width}), np.{self.scratch_type})")
         self.arguments = dict(sorted(self.arguments.items()))
         names = list(self.arguments)
         steps = "range(T)" if self.reverse == self.backward else "range(T - 1, -1, -1)"
         pair = "p, n = t + 1, t" if self.reverse else "p, n = t, t + 1"
-        kinds = ", ".join(["types.intp"] * 3 + list(self.arguments.values()))
+        kinds = ", ".join(["types.intp"] * 5 + list(self.arguments.values()))
         self.module.functions.append("\n".join([
-            f"@njit(types.void({kinds}), **OPTIONS)", f"def {self.name}_loop(T, SGEMM, DGEMM, {', '.join(names)}):",
+            f"@njit(types.void({kinds}), **OPTIONS)",
+            f"def {self.name}_loop(first, last, T, SGEMM, DGEMM, {', '.join(names)}):", *scratch,
             f"    for t in {steps}:", f"        {pair}", "        q, m = p & 1, n & 1",
             *(f"        {line}" for line in lines)]))
         self.module.entries.append(f"{self.name}_loop")
-        w.native = f"{self.name}_loop(T, SGEMM, DGEMM, {', '.join(names)})"
+        arguments = f"T, SGEMM, DGEMM, {', '.join(names)}"
+        w.native = f"{self.name}_loop(0, 0, {arguments})"
+        if self.apart:
+            w.namespace["in_parts"] = in_parts
+            w.native = f"in_parts(lambda first, last: {self.name}_loop(first, last, {arguments}), {self.apart})"
 
     def size(self, n: int) -> str:
         """A size as an argument, so that one module serves all sizes. Unsigned: no index is checked for its sign."""
@@ -200,6 +210,28 @@ class Emitter:
             self.w.before.append(f"{name} = {n}")
         self.arguments[name] = "types.uintp"
         return name
+
+    def _rows_apart(self) -> int:
+        """The rows of the loop's values, if none of them needs another row and the loop may run in parts; else 0."""
+        layout = self.w.layout
+        counts = {v.shape[0] for v, _ in layout.copies}
+
+        def changes(v: Value) -> bool:
+            return v in layout.place and layout.place[v].root in layout.roots
+
+        for unit in self.body:
+            if isinstance(unit, Group):
+                counts.add(unit.rows)
+                reads = [a for i in unit.instructions for a in accesses(i, self.w.lowered) or () if a is not None]
+                if any(a.mode in ("row", "scalar") and (changes(a.value) or a.value in unit.hidden) for a in reads):
+                    return 0
+            elif unit.primitive is matmul:
+                counts.add(unit.result.shape[0])
+                if not (unit.values[1] in self.w.lowered.invariant and self.module.tiles.fit(unit, shared=True)):
+                    return 0
+            else:
+                counts.add(unit.result.shape[0])
+        return counts.pop() if len(counts) == 1 else 0
 
     # -- instructions that are not elementwise ----------------------------------------------------------------------
 
@@ -230,8 +262,11 @@ class Emitter:
             left, right = i.values
             sizes = ", ".join(map(self.size, (*left.shape, right.shape[1])))
             bits = 8 * i.result.dtype.itemsize
-            if right in self.w.lowered.invariant and self.module.tiles.fit(i):
-                return [f"product{bits}({sizes}, {self._at(left)}, {self._panels(right)}, {self._at(i.result)})"]
+            if right in self.w.lowered.invariant and self.module.tiles.fit(i, shared=bool(self.apart)):
+                rows = "first, last" if self.apart else f"0, {self.size(left.shape[0])}"
+                sizes = ", ".join(map(self.size, right.shape))
+                return [f"product{bits}({rows}, {sizes}, {self._at(left)}, {self._panels(right)}, "
+                        f"{self._at(i.result)})"]
             kind = {32: "sgemm", 64: "dgemm"}[bits]
             a, b, c = (self._at(v) for v in (left, right, i.result))
             return [f"{kind}({kind.upper()}, {sizes}, {a}, {b}, {c})"]
@@ -240,9 +275,14 @@ class Emitter:
             if (id(i), k) not in self.w.layout.in_place:
                 assert type(v) is Value
                 start = contiguous_part(i, k)[-1].start or 0
-                found += [f"for r in range({self.size(v.shape[0])}):", f"    for k in range({self.size(v.shape[1])}):",
+                rows = self._range(v.shape[0])
+                found += [f"for r in {rows}:", f"    for k in range({self.size(v.shape[1])}):",
                           f"        {self._cell(i.result, start)} = {self._cell(v, 0)}"]
         return found
+
+    def _range(self, rows: int) -> str:
+        """The rows that a compiled loop walks over."""
+        return "range(types.uintp(first), types.uintp(last))" if self.apart else f"range({self.size(rows)})"
 
     def _panels(self, v: Value) -> str:
         """A matrix that does not change in the loop, packed before it."""
@@ -274,9 +314,9 @@ class Emitter:
 
     def _whole(self, place: Place) -> str:
         """The array at a place, as canonical arrays have it."""
-        index = ([self.w.time(place)] if place.time else []) + ([":", f"{place.part[-1].start}:{place.part[-1].stop}"]
-                                                                if place.part else [])
-        return f"{self._array(place.root)}[{', '.join(index)}]" if index else self._array(place.root)
+        index = [*([self.w.time(place)] if place.time else []), "first:last" if self.apart else ":",
+                 *([f"{place.part[-1].start}:{place.part[-1].stop}"] if place.part else [])]
+        return f"{self._array(place.root)}[{', '.join(index)}]"
 
     # -- arrays -----------------------------------------------------------------------------------------------------
 
@@ -320,7 +360,7 @@ class Emitter:
         self.arguments = {}
         slots: dict[Value, str] = {}
         lines: list[str] = []
-        rows = self.size(group.rows)
+        rows = self._range(group.rows)
         for loop in group.loops:
             lines += self._loop(loop, group, slots)
         used = self.arguments
@@ -328,15 +368,15 @@ class Emitter:
         if any(s.startswith("Z_") for s in slots.values()):
             used["Z_"] = self.arguments["Z_"] = _array_type(self.scratch_type, 2, False)
         used = dict(sorted(used.items()))
-        names = list(used)
+        names = ", ".join([*(["first", "last"] if self.apart else []), "t", "p", "n", "q", "m", *used])
         signature = ""
         if entry:
             signature = f"types.void({', '.join(['types.intp'] * 5 + list(used.values()))}), "
             self.module.entries.append(name)
         self.module.functions.append("\n".join([
-            f"@njit({signature}**OPTIONS)", f"def {name}(t, p, n, q, m, {', '.join(names)}):",
-            f"    for r in range({rows}):", *(f"        {line}" for line in lines)]))
-        return f"{name}(t, p, n, q, m, {', '.join(names)})"
+            f"@njit({signature}**OPTIONS)", f"def {name}({names}):", f"    for r in {rows}:",
+            *(f"        {line}" for line in lines)]))
+        return f"{name}({names})"
 
     def _loop(self, loop: Loop, group: Group, slots: dict[Value, str]) -> list[str]:
         """The lines of one loop over columns."""

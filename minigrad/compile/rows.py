@@ -13,9 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .kernel_cache import choose_kernels, load_module
+from .parts import in_parts
 
-# Fewer logits than this are not worth loading kernels for.
-LEAST_ENTRIES = 1000
+Array = NDArray[Any]
+
+# Fewer logits than this are not worth loading kernels for, and fewer than that not worth waking a thread for.
+LEAST_ENTRIES, LEAST_SHARED = 1000, 100_000
 
 SOURCE = '''\
 """Generated."""
@@ -122,16 +125,32 @@ def slopes(rows, targets, scale, losses, out):
 '''
 
 
-@cache
-def _module() -> Any:
-    return load_module(SOURCE)
+class Kernels:
+    """The compiled loops, for contiguous float32 alone. `targets` (intp) are not checked."""
+
+    def __init__(self) -> None:
+        self._module: Any = load_module(SOURCE)
+
+    def losses(self, rows: Array, targets: Array, out: Array) -> None:
+        """Write the loss of each row to `out`."""
+        self._shared(self._module.losses, rows, targets, out)
+
+    def slopes(self, rows: Array, targets: Array, scale: Array, losses: Array, out: Array) -> None:
+        """Write the slopes of scale · loss to `out`. Where `losses` are not known, an empty array."""
+        self._shared(self._module.slopes, rows, targets, scale, losses, out)
+
+    def _shared(self, kernel: Any, *arrays: Array) -> None:
+        if arrays[0].size < LEAST_SHARED:
+            kernel(*arrays)
+        else:
+            in_parts(lambda first, last: kernel(*(a[first:last] for a in arrays)), len(arrays[0]))
 
 
-def kernels_for(rows: NDArray[Any]) -> Any:
-    """`losses(rows, targets, out)` and `slopes(rows, targets, scale, losses, out)` for a matrix of logits, or None.
+_kernels = cache(Kernels)
 
-    They are for contiguous float32 alone. `targets` (intp) are not checked. Without known `losses`, an empty array.
-    """
+
+def kernels_for(rows: Array) -> Kernels | None:
+    """The compiled loops for this matrix of logits, or None if they are not for it."""
     if rows.size < LEAST_ENTRIES or rows.dtype != np.float32 or not rows.flags.c_contiguous or not choose_kernels():
         return None
-    return _module()
+    return _kernels()

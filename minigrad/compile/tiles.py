@@ -90,12 +90,12 @@ def pack{bits}(b):
 
 
 @njit(**OPTIONS)
-def product{bits}(m, k, n, a, ai, b, c, ci):
-    m, n, k = types.intp(m), types.intp(n), types.intp(k)
+def product{bits}(first, last, k, n, a, ai, b, c, ci):
+    first, last, n, k = types.intp(first), types.intp(last), types.intp(n), types.intp(k)
     for j in range(0, n, {panel}):
         column = min(j, n - {panel})
-        for i in range(0, m, {rows}):
-            row = min(i, m - {rows})
+        for i in range(first, last, {rows}):
+            row = min(i, last - {rows})
             _tile{bits}(k, a, ai + row * k, b, j * k, c, ci + row * n + column, n)
 
 '''
@@ -107,7 +107,7 @@ class Tiles:
     Attributes:
         size: bytes of a vector register; 0 where tiles are of no use.
         vectors: how many registers a panel is wide.
-        threads: those that BLAS has. Tiles are computed by one.
+        threads: those that BLAS has. Tiles are computed by one, unless rows are shared out.
     """
 
     def __init__(self, features: set[str], threads: int | None = 1) -> None:
@@ -118,14 +118,17 @@ class Tiles:
         """The columns of a panel."""
         return self.size // dtype.itemsize * self.vectors
 
-    def fit(self, product: Instruction) -> bool:
-        """Whether a product of two matrices, the right one to be packed, is worth it and large enough to be cut."""
+    def fit(self, product: Instruction, shared: bool = False) -> bool:
+        """Whether a product of two matrices, the right one to be packed, is worth it and large enough to be cut.
+
+        `shared`: its rows are shared out among as many threads as a BLAS has.
+        """
         (rows, inner), (_, columns) = (v.shape for v in product.values)
         return bool(self.size) and rows >= LEAST_ROWS and columns >= self.panel(product.result.dtype) \
-            and (self.threads == 1 or rows * inner * columns <= LARGE)
+            and (shared or self.threads == 1 or rows * inner * columns <= LARGE)
 
     def source(self, kinds: Iterable[int]) -> str:
-        """The functions `pack32(b)`, `product32(m, k, n, a, ai, b, c, ci)` and their like for other numbers of bits."""
+        """The functions `pack32(b)` and `product32(first, last, k, n, a, ai, b, c, ci)`, for each number of bits."""
         functions = [FUNCTIONS.format(bits=bits, real={32: "Float", 64: "Double"}[bits], lanes=8 * self.size // bits,
                                       vectors=self.vectors, panel=8 * self.size // bits * self.vectors, rows=ROWS)
                      for bits in sorted(kinds)]

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import minigrad as mg
+from minigrad.compile import parts
 from minigrad.compile import rows as compiled
 from minigrad.rules import softmax
 
@@ -113,6 +114,21 @@ def test_what_the_kernels_are_for(kernels: Callable[[bool], None]) -> None:
     assert compiled.kernels_for(logits((10, 100))) is not None
     kernels(False)
     assert compiled.kernels_for(logits((10, 100))) is None
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_the_same_bits_in_several_threads(kernels: Callable[[bool], None], known: bool,
+                                          monkeypatch: pytest.MonkeyPatch) -> None:
+    x, t = logits((2500, 65)), targets((2500, 65))
+    g = np.random.default_rng(9).standard_normal(2500).astype(np.float32)
+
+    def run(threads: int) -> tuple[Any, Any]:
+        monkeypatch.setattr(parts, "thread_count", lambda: threads)
+        losses = softmax._cross_entropy.forward(x, targets=t)
+        return losses, softmax._cross_entropy_slope.forward(x, g, targets=t, losses=losses if known else None)
+
+    for a, b in zip(run(1), run(3), strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 def test_inputs_may_be_read_only_and_of_any_integer(kernels: Callable[[bool], None]) -> None:
