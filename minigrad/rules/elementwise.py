@@ -106,17 +106,17 @@ log10 = rule(np.log10, lambda g, y, x: g / (x * LN10))
 log1p = rule(np.log1p, lambda g, y, x: g / (1.0 + x))
 
 
-def over(y: Any, difference: Any) -> Any:
-    """a - b, and -inf where both are: nothing is there to be shared."""
-    return np.where(y == -math.inf, y, difference)
+def over(a: Any, b: Any) -> Any:
+    """a - b, and -inf wherever a is: the share of nothing is 0, also in nothing."""
+    return np.where(a == -math.inf, a, a - b)
 
 
 logaddexp = rule(np.logaddexp,
-                 lambda g, y, a, b: g * sigmoid(over(y, a - b)),  # type: ignore[has-type]
-                 lambda g, y, a, b: g * sigmoid(over(y, b - a)))  # type: ignore[has-type]
+                 lambda g, y, a, b: g * sigmoid(over(a, b)),  # type: ignore[has-type]
+                 lambda g, y, a, b: g * sigmoid(over(b, a)))  # type: ignore[has-type]
 logaddexp2 = rule(np.logaddexp2,
-                  lambda g, y, a, b: g * sigmoid(over(y, a - b) * LN2),  # type: ignore[has-type]
-                  lambda g, y, a, b: g * sigmoid(over(y, b - a) * LN2))  # type: ignore[has-type]
+                  lambda g, y, a, b: g * sigmoid(over(a, b) * LN2),  # type: ignore[has-type]
+                  lambda g, y, a, b: g * sigmoid(over(b, a) * LN2))  # type: ignore[has-type]
 
 # ---------------------------------------------------------------------------------------------------------------
 # Trigonometric and hyperbolic
