@@ -110,7 +110,7 @@ class Cell(Module):
 
     Attributes:
         gates: their letters, in the order of the columns.
-        products: how many gates belong to each recurrent product of a step.
+        products: how many gates belong to each recurrent product of a step; () where there is none.
         weight_ih: (D, G·H), input to the G gates; Glorot's uniform distribution for each gate.
         weight_hh: (H, G·H), previous output to the gates; an orthogonal block for each gate.
         bias: (G·H), or None; zeros.
@@ -159,7 +159,7 @@ class Cell(Module):
 
     def weights(self, taps: Taps = NO_TAPS) -> tuple[Any, ...]:
         """What the loop uses at every step, computed once per sequence: the weight of each product."""
-        return taps.weight(self.weight_hh, self.products)
+        return taps.weight(self.weight_hh, self.products) if self.products else ()
 
     def step(self, a: Tensor, state: Any, U: tuple[Any, ...], taps: Taps = NO_TAPS) -> tuple[Tensor, Any]:
         """One time step from the projected input `a` (batch, G·H): the output and the next state."""

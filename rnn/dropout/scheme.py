@@ -102,8 +102,9 @@ class Scheme:
     def check(self, cell: Cell) -> None:
         """Raise ValueError if it is not defined for this cell."""
         if not isinstance(cell, self.cells):
-            raise ValueError(f"{self!r} is defined for {', '.join(c.__name__ for c in self.cells)}, not for "
-                             f"{type(cell).__name__}.")
+            scheme, own = type(self).__name__, type(cell).__name__
+            raise ValueError(f"{self!r} is defined for {', '.join(c.__name__ for c in self.cells)}, not for {own}. If "
+                             f"{own} calls its taps, say so: class Own({scheme}): cells = ({own},).")
 
     def masks(self, cell: Cell, bottom: bool, top: bool) -> dict[str, Mask]:
         """What to draw for a cell, of the first layer (`bottom`) and of the last one (`top`) or not."""

@@ -183,7 +183,7 @@ class Zoneout(Scheme):
     probability.
 
     Args:
-        cell: the probability that a unit of c keeps its value (LSTM only).
+        cell: the probability that a unit of c keeps its value, where the state has a c, as in an LSTM.
         hidden: the same of h.
     """
 
@@ -195,12 +195,12 @@ class Zoneout(Scheme):
 
     def check(self, cell: Cell) -> None:
         super().check(cell)
-        if self.p_cell and not isinstance(cell, LSTMCell):
+        if self.p_cell and "c" not in cell.State._fields:
             raise ValueError(f"Zoneout(cell=...): {type(cell).__name__} has no c; use hidden= alone.")
 
     def masks(self, cell: Cell, bottom: bool, top: bool) -> dict[str, Mask]:
         found = {"h": Mask(self.p_hidden, cell.output_size, "step", "keep")}
-        if isinstance(cell, LSTMCell):
+        if "c" in cell.State._fields:
             found["c"] = Mask(self.p_cell, cell.hidden_size, "step", "keep")
         return found
 
