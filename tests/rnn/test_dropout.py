@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 import pytest
 from compare import B, D, H, T, assert_like_loop, randomise
@@ -77,6 +79,7 @@ def drawn(layer, batch: int = B, time: int = T):
 def lookup(masks, place: str = "layer 0"):
     """The masks of a layer as the loops look them up; several of one name multiply."""
 
+    @cache  # derivatives by complex steps ask again and again
     def m(name, t, gate):
         values = []
         for key, mask in masks.items():
