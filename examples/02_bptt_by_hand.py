@@ -101,7 +101,7 @@ def main():
     common.title("What truncation leaves out")
     for k in sorted({min(k, T) for k in (1, 2, 3, 5, 10, 20, T)}):
         missing = np.linalg.norm(sum(parts[k:])) / np.linalg.norm(sum(parts))
-        print(f"  {k:2} steps back: {100 * missing:8.4f} % of ∂E/∂W is missing")
+        print(f"  {k:2} of {T} terms: {100 * missing:8.4f} % of ∂E/∂W is missing")
 
     common.title("To look at")
     common.save(a.out, "02_bptt.svg", mg.draw(E, gradients=True))
@@ -113,6 +113,7 @@ def main():
     def draw(ax):
         ax.bar(range(len(norms)), norms)
         ax.set(xlabel="steps back in time", ylabel="norm of the term of ∂E/∂W", yscale="linear" if T < 9 else "log")
+        ax.xaxis.get_major_locator().set_params(integer=True)
 
     common.plot(a.out, "02_terms.svg", draw, size=(6, 3))
     print("        the terms by distance: why a few steps are often enough, and why far things are hard to learn")

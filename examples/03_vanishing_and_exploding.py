@@ -94,7 +94,7 @@ def main():
     clipped, free = descend(1.0, steps, a.seed), descend(np.inf, steps, a.seed)
     for name, (losses, gs) in (("clipped", clipped), ("not clipped", free)):
         print(f"  {name:12} steps {len(gs):4}   worst loss {max(losses):8.2g}   mean of the last 50 "
-              f"{np.mean(losses[-50:]):8.2g}   largest gradient {max(gs):8.2g}")
+              f"{np.mean(losses[-50:]):8.2g}   largest gradient {max(gs):8.2g}{', then inf, NaN' * (len(gs) < steps)}")
 
     common.title("To look at")
     common.plot(a.out, "03_heat.svg", lambda ax: common.heat_lines(ax, norms), size=(8, 3))
@@ -106,10 +106,10 @@ def main():
             right.semilogy(gs, label=label)
         left.axhline(1 / 6, color="black", linestyle=":", label="always saying the mean: 1/6")
         left.set(xlabel="step", ylabel="loss")
-        right.set(xlabel="step", ylabel="norm of the gradient, before clipping")
-        left.legend()
+        right.set(xlabel="step", ylabel="‖gradient‖ before clipping")
+        left.figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=3)
 
-    common.plot(a.out, "03_clipping.svg", clipping, columns=2, size=(9, 3.2))
+    common.plot(a.out, "03_clipping.svg", clipping, columns=2, size=(9, 3.6))
     print("        one step too large leads to where gradients are larger still; clipped, none is")
     long, _ = rnn.LSTM(4, 8, rng=a.seed, forget_bias=0.0, compiled=False)(x[:2])
     common.save(a.out, "03_lstm.svg", mg.draw(np.sum(long[:, -1] ** 2), gradients=True))

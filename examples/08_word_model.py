@@ -1,4 +1,4 @@
-"""A language model of words, one step at a time: layers, dropout, tied weights.
+"""8. A language model of words, one step at a time: layers, dropout, tied weights.
 
 A word is an id, the id a vector; the vectors go through an LSTM, and a softmax over the whole vocabulary says which
 word comes next. It is measured in perplexity, the exponential of the mean loss: among how many equally likely words the
@@ -16,8 +16,8 @@ bit for bit. Quick, or without --data: the language reference inside every Pytho
 
 import time
 
+import common
 import numpy as np
-from common import arguments, plot, title
 
 import minigrad as mg
 import rnn
@@ -25,7 +25,7 @@ from rnn.language_model import LanguageModel, evaluate
 from rnn.text import Batches, Vocabulary, read_corpus, split
 from rnn.train import Trainer
 
-options = arguments(__doc__, data="folder with the Penn Treebank's ptb.train.txt, ptb.valid.txt and ptb.test.txt")
+options = common.arguments(__doc__, data="folder with Penn Treebank's ptb.train.txt, ptb.valid.txt and ptb.test.txt")
 PUBLISHED = {"train": {1: 225, 2: 163, 3: 136, 4: 110}, "test": "134 to 136"}  # Penn Treebank, the first step
 STEPS = {"one layer": {}, "two layers": {"num_layers": 2},
          "and dropout": {"num_layers": 2, "dropout": rnn.dropout.NonRecurrent(0.5 if options.data else 0.3)},
@@ -58,7 +58,7 @@ def new_trainer(tied: bool = False, **layers) -> Trainer:
 
 curves, scores = {}, []
 for number, (name, settings) in enumerate(STEPS.items(), 1):
-    title(f"{number}. {name}")
+    common.title(f"{number}. {name}")
     trainer = new_trainer(**settings)
     print(f"{sum(p.size for p in trainer.model.parameters()):,} parameters, {len(trainer.batches):,} windows an epoch")
     path = options.out / f"08_{'ptb' if options.data else 'python'}_step_{number}_seed_{options.seed}.npz"
@@ -87,7 +87,7 @@ for number, (name, settings) in enumerate(STEPS.items(), 1):
     scores.append(score)
     curves[f"{name}: {score:.1f}"] = curve
 
-title("To stop and to go on")
+common.title("To stop and to go on")
 straight, stopped, resumed = (new_trainer(**STEPS["and dropout"]) for _ in range(3))
 for _ in range(4):
     straight.step()
@@ -110,5 +110,5 @@ def draw(ax) -> None:
     ax.legend()
 
 
-plot(options.out, "08_word_model.svg", draw)
+common.plot(options.out, "08_word_model.svg", draw)
 print("Look at what each step gains, and at how far training and validation are apart without dropout.")

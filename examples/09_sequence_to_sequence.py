@@ -1,4 +1,4 @@
-"""From one sequence to another: sums and dates, read by an encoder and written by a decoder.
+"""9. From one sequence to another: sums and dates, read by an encoder and written by a decoder.
 
 The encoder reads "52+607" and hands its last state to a decoder that writes "659", symbol after symbol (Sutskever,
 Vinyals & Le 2014). Reading backwards brings the beginning of the question near that of the answer (the same paper),
@@ -15,14 +15,14 @@ Quick: two digits and a few dates for some epochs, enough to see that it runs; n
 import itertools
 import time
 
+import common
 import numpy as np
-from common import arguments, kept, load_training, plot, save_training
 
 import minigrad as mg
 import rnn
 from rnn.pairs import PairBatches, Pairs, addition, dates, read_pairs
 
-options = arguments(__doc__, data="a file of lines `question_answer`, in place of sums and dates made up")
+options = common.arguments(__doc__, data="a file of lines `question_answer`, in place of sums and dates made up")
 #: number of pairs, hidden size, epochs, batch size, step size: quick and full
 SIZES = {"addition": ((1500, 32, 3, 64, 1e-2), (50_000, 128, 25, 128, 1e-3)),
          "dates": ((400, 32, 4, 32, 2e-2), (50_000, 256, 10, 128, 1e-3))}
@@ -50,8 +50,8 @@ def train(name: str, data: Pairs, test: Pairs, size: tuple, forcing: float = 1.0
     model = rnn.Seq2Seq.build(len(data.vocabulary), hidden, 16, layer=rnn.LSTM, rng=options.seed, **how)
     adam = mg.optim.Adam(model.parameters(), lr=rate)
     batches = PairBatches(data, batch_size, rng=options.seed)
-    parts, path = {"model": model, "adam": adam, "batches": batches}, kept(options, f"09_{name}")
-    curve = load_training(path, parts) if options.full else []
+    parts, path = {"model": model, "adam": adam, "batches": batches}, common.kept(options, f"09_{name}")
+    curve = common.load_training(path, parts) if options.full else []
     for epoch in range(len(curve), epochs):
         start, p = time.perf_counter(), 1 - (1 - forcing) * epoch / max(epochs - 1, 1)  # fewer true symbols by and by
         for batch in itertools.islice(batches, len(batches)):
@@ -64,7 +64,7 @@ def train(name: str, data: Pairs, test: Pairs, size: tuple, forcing: float = 1.0
         took = time.perf_counter() - start
         print(f"    epoch {epoch + 1:2d}: loss {loss.item():.4f}, {curve[-1]:6.2f} % right, {took:.1f} s", flush=True)
         if options.full:
-            save_training(path, parts, curve)
+            common.save_training(path, parts, curve)
     return model, curve
 
 
@@ -82,7 +82,7 @@ def attention_map(model: rnn.Seq2Seq, test: Pairs) -> None:
             ax.tick_params(length=0)
             ax.grid(False)
 
-    plot(options.out, "09_attention.svg", draw, rows=3, size=(7, 7))
+    common.plot(options.out, "09_attention.svg", draw, rows=3, size=(7, 7))
 
 
 curves = {}
@@ -115,5 +115,5 @@ def draw_curves(ax) -> None:
     ax.legend()
 
 
-plot(options.out, "09_accuracy.svg", draw_curves)
+common.plot(options.out, "09_accuracy.svg", draw_curves)
 print("Look at the attention map: months are read where the month is written, whatever the order of the words.")

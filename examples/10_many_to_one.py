@@ -1,4 +1,4 @@
-"""Many to one: a whole sentence, one verdict; sentences of different lengths in one batch.
+"""10. Many to one: a whole sentence, one verdict; sentences of different lengths in one batch.
 
 Sentences are generated as reviews are written: "the plot was not dull but the music was awful we saw it on monday".
 What is said last counts, "not" turns it round, and words without an opinion stand before and after. So the order of
@@ -10,8 +10,8 @@ checked below by padding more. Without `lengths` the layer reads the padding too
 The bidirectional reader is that of Schuster & Paliwal (1997), the gated unit that of Cho et al. (2014).
 """
 
+import common
 import numpy as np
-from common import arguments, plot, title
 
 import minigrad as mg
 import rnn
@@ -66,13 +66,13 @@ class Reader(mg.nn.Module):
         return self.output(h)
 
 
-options = arguments(__doc__)
+options = common.arguments(__doc__)
 rng = np.random.default_rng(options.seed)
 asked = batch(rng, 5000 if options.full else 300)
 hidden, steps = (48, 1000) if options.full else (24, 105)
 print(f"'{' '.join(WORDS[k] for k in asked[0][0] if k)}' → {'good' if asked[2][0] else 'bad'}; "
       f"{asked[1].min()} to {asked[1].max()} words")
-title(f"How many of {len(asked[0])} new sentences are understood")
+common.title(f"How many of {len(asked[0])} new sentences are understood")
 readers, curves = {}, {}
 for how in ("bag of words", "padding is read", "last valid step", "mean over valid steps", "both directions"):
     own = np.random.default_rng(options.seed + 1)
@@ -92,7 +92,7 @@ for how in ("bag of words", "padding is read", "last valid step", "mean over val
     curves[how] = curve
     print(f"{how:24}{curve[-1][1]:6.1f} %")
 
-title("Padding cannot be seen")
+common.title("Padding cannot be seen")
 ids, lengths, _ = batch(np.random.default_rng(5), 8)
 more = np.pad(ids, ((0, 0), (0, 25)))
 with mg.no_grad():
@@ -117,5 +117,5 @@ def draw(left, right) -> None:
     right.set(ylim=(0, 1), ylabel="probability of a good review", title="The verdict while the sentence is read")
 
 
-plot(options.out, "10_many_to_one.svg", draw, columns=2, size=(11, 4))
+common.plot(options.out, "10_many_to_one.svg", draw, columns=2, size=(11, 4))
 print("Look at where the verdict turns: at each opinion, at 'not', and not at the words after it.")

@@ -1,4 +1,4 @@
-"""A convolutional network from the same engine: kernels, stride, padding, dilation, pooling, dropout, softmax.
+"""11. A convolutional network from the same engine: kernels, stride, padding, dilation, pooling, dropout, softmax.
 
 A kernel is a small picture that is held against every place of a large one (Fukushima 1980; LeCun et al. 1989: learned
 by backpropagation). `mg.conv2d` cuts out every patch and multiplies them all with all kernels at once, so that its
@@ -16,13 +16,13 @@ import itertools
 import time
 from pathlib import Path
 
+import common
 import numpy as np
-from common import arguments, picture, plot, title
 
 import minigrad as mg
 from minigrad import nn
 
-options = arguments(__doc__, data="folder with MNIST's test set: files with 'images' and 'labels' in their names")
+options = common.arguments(__doc__, data="folder with MNIST's test set: files with 'images' and 'labels' in the names")
 rng = np.random.default_rng(options.seed)
 SHAPES = ("circle", "square", "triangle", "cross")
 
@@ -47,7 +47,7 @@ def read_idx(folder: Path, word: str) -> np.ndarray:
     return np.frombuffer(raw, np.uint8, offset=4 + 4 * raw[3]).reshape(np.frombuffer(raw, ">i4", raw[3], 4))
 
 
-title("What the options do to a picture of 28 × 28")
+common.title("What the options do to a picture of 28 × 28")
 shape = shapes(1)[0]
 edge = np.array([[[[1, 0, -1], [2, 0, -2], [1, 0, -1]]]], np.float32)  # Sobel: where it gets darker to the right
 tried = {"valid": {}, "same": {"padding": "same"}, "stride 2": {"stride": 2}, "dilation 3": {"dilation": 3}}
@@ -87,7 +87,7 @@ def right(net: nn.Sequential) -> float:
     return 100 * np.mean(np.concatenate(named) == ask_labels)
 
 
-title(f"{len(learn):,} to learn from, {len(ask):,} held out, {classes} classes")
+common.title(f"{len(learn):,} to learn from, {len(ask):,} held out, {classes} classes")
 nets = {}
 variants = itertools.product((nn.MaxPool2d, nn.AvgPool2d), (0.5, 0.0)) if options.full else ((nn.MaxPool2d, 0.0),)
 for pool, drop in variants:
@@ -115,8 +115,8 @@ def draw(*axes) -> None:
     rows += [(f"its answer {k + 1}", answer) for k, answer in enumerate(seen.data[0])]
     rows += [(f"second layer {k + 1}", answer) for k, answer in enumerate(deep.data[0, :8])]
     for ax, (name, values) in zip(axes, rows):
-        picture(ax, name, values, grey=name in ("input", "a picture to name"))
+        common.picture(ax, name, values, grey=name in ("input", "a picture to name"))
 
 
-plot(options.out, "11_convolution.svg", draw, rows=4, columns=8, size=(11, 6))
+common.plot(options.out, "11_convolution.svg", draw, rows=4, columns=8, size=(11, 6))
 print("Look at the second row: the network has found kernels for edges by itself. Below: what each of them answers.")

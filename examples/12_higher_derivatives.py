@@ -1,4 +1,4 @@
-"""Derivatives of derivatives: the gradient is itself a graph, so it can be differentiated again, and drawn.
+"""12. Derivatives of derivatives: the gradient is itself a graph, so it can be differentiated again, and drawn.
 
 `mg.grad(y, x, create_graph=True)` writes the backward pass on the tape too. Four things that this is good for:
 
@@ -11,16 +11,16 @@
    finds the largest curvature of a recurrent network's loss, and 2 / that is the step size beyond which descent grows.
 """
 
+import common
 import numpy as np
-from common import arguments, plot, save, title
 
 import minigrad as mg
 import rnn
 
-options = arguments(__doc__)
+options = common.arguments(__doc__)
 rng = np.random.default_rng(options.seed)
 
-title("1. tanh, again and again")
+common.title("1. tanh, again and again")
 x = mg.tensor(np.linspace(-3, 3, 200), requires_grad=True, name="x")
 orders = [np.tanh(x)]
 for k in range(1, 5):
@@ -33,9 +33,9 @@ y = np.tanh(one)
 (dy,) = mg.grad(y, one, create_graph=True)
 (ddy,) = mg.grad(dy, one, create_graph=True)
 mg.name(y=y, dy=dy, ddy=ddy)
-save(options.out, "12_tanh_twice.svg", mg.draw([y, dy, ddy], view="ops"))
+common.save(options.out, "12_tanh_twice.svg", mg.draw([y, dy, ddy], view="ops"))
 
-title("2. Newton's method")
+common.title("2. Newton's method")
 root = mg.tensor(2.0, requires_grad=True)  # Newton's own example: x³ - 2x - 5 = 0
 for k in range(5):
     f = root**3 - 2 * root - 5
@@ -55,7 +55,7 @@ for name, steps in (("gradient descent", 20_000 if options.full else 600), ("New
         paths[name].append(p)
     print(f"valley, {name}, {steps} steps: ({p[0]:.6f}, {p[1]:.6f}), the minimum is (1, 1)")
 
-title("3. A penalty on the gradient")
+common.title("3. A penalty on the gradient")
 inputs = np.sort(rng.uniform(-2, 2, (14, 1)), axis=0)
 targets = np.sin(2 * inputs) + 0.4 * rng.normal(size=inputs.shape)
 grid = np.linspace(-2.2, 2.2, 200)[:, None]
@@ -78,7 +78,7 @@ for weight in (0.0, 0.01):
     distance = np.sqrt(np.mean((fits[weight] - np.sin(2 * grid))[10:-10] ** 2))
     print(f"penalty {weight:4}: error on the noisy points {error.item():.4f}, distance from the truth {distance:.3f}")
 
-title("4. Products with the Hessian of a recurrent network")
+common.title("4. Products with the Hessian of a recurrent network")
 cell, sequence = rnn.LSTM(3, 8, dtype=float, rng=options.seed).cells[0], rng.normal(size=(4, 10, 3))
 
 
@@ -118,5 +118,5 @@ def draw(left, middle, right) -> None:
     right.legend(fontsize=8)
 
 
-plot(options.out, "12_higher_derivatives.svg", draw, columns=3, size=(12, 3.8))
+common.plot(options.out, "12_higher_derivatives.svg", draw, columns=3, size=(12, 3.8))
 print("Look at 12_tanh_twice.svg: the second derivative is more of the same graph, not a second kind of rule.")

@@ -1,4 +1,4 @@
-"""A recurrent cell of your own in ten lines: written, checked, drawn, compiled, raced.
+"""13. A recurrent cell of your own in ten lines: written, checked, drawn, compiled, raced.
 
 The cell is the minimal gated unit (Zhou, Wu, Zhang & Zhou 2016), a GRU with one gate instead of two:
 
@@ -12,8 +12,8 @@ schemes, backpropagation through time, the compiled loop and the picture come wi
 
 import time
 
+import common
 import numpy as np
-from common import arguments, plot, save, title
 
 import minigrad as mg
 import rnn
@@ -40,10 +40,10 @@ class MGU(rnn.Recurrent):
     cell_type = MinimalGatedUnit
 
 
-options = arguments(__doc__)
+options = common.arguments(__doc__)
 rng = np.random.default_rng(options.seed)
 
-title("Check it: against a loop in plain NumPy, and its derivatives against differences")
+common.title("Check it: against a loop in plain NumPy, and its derivatives against differences")
 layer = MGU(3, 4, dtype=float, rng=rng, compiled=False)
 x = rng.normal(size=(2, 5, 3))
 (W_f, W_n), (U_f, U_n), (b_f, b_n) = (np.split(p.data, 2, axis=-1) for p in layer.parameters())
@@ -65,13 +65,13 @@ def one_step(x, h, W, U, b):
 points = [x[:, 0], rng.normal(size=(2, 4)), *(p.data for p in layer.parameters())]
 print(f"first and second derivatives agree with differences: {mg.gradcheck(one_step, points)}")
 
-title("Draw it")
+common.title("Draw it")
 outputs, _ = layer(mg.tensor(x[:, :3], name="x"))
 loss = np.mean(outputs**2)
 mg.name(loss=loss)
-save(options.out, "13_minimal_gated_unit.svg", mg.draw(loss, title="The minimal gated unit over three steps"))
+common.save(options.out, "13_minimal_gated_unit.svg", mg.draw(loss, title="The minimal gated unit over three steps"))
 
-title("Compile it: the loop over time as one node, derived from the same lines")
+common.title("Compile it: the loop over time as one node, derived from the same lines")
 x = mg.tensor(rng.normal(size=(32, 64, 32)).astype(np.float32))
 results = {}
 for compiled in (False, True):
@@ -89,7 +89,7 @@ for compiled in (False, True):
           f"{min(times):7.2f} ms for forward and backward")
 print(f"largest difference of the gradients: {np.abs(results[True] - results[False]).max():.1e}")
 
-title("Race it: characters of Python's reference, the same number of units and of steps")
+common.title("Race it: characters of Python's reference, the same number of units and of steps")
 text = read_corpus("python-reference", limit=400_000 if options.full else 40_000).text
 vocabulary = Vocabulary.from_text(text)
 learn, valid = split(vocabulary.encode(text), (0.9, 0.1), batch_size=32, time_steps=32)
@@ -118,5 +118,5 @@ def draw(ax) -> None:
     ax.legend()
 
 
-plot(options.out, "13_race.svg", draw)
+common.plot(options.out, "13_race.svg", draw)
 print("Look at the picture of the cell: the one gate feeds the candidate and the mixture.")

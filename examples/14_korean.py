@@ -1,4 +1,4 @@
-"""Korean text: what a symbol is decides what can be learned from it.
+"""14. Korean text: what a symbol is decides what can be learned from it.
 
 A Hangul syllable is one character that is made of two or three letters, and Unicode has both: NFC composes 한 into
 one code point, 0xAC00 + (initial · 21 + vowel) · 28 + final, of which there are 11 172; NFD takes it apart into two
@@ -16,8 +16,8 @@ model is asked which of the two forms follows them. With --data any Korean text 
 
 import unicodedata
 
+import common
 import numpy as np
-from common import arguments, plot, title
 
 import minigrad as mg
 import rnn
@@ -67,9 +67,9 @@ def right_forms(model: LanguageModel, vocabulary: Vocabulary, form: str, nouns: 
     return 100 * np.mean(right)
 
 
-options = arguments(__doc__, data="a Korean text, in UTF-8")
+options = common.arguments(__doc__, data="a Korean text, in UTF-8")
 rng = np.random.default_rng(options.seed)
-title("What a symbol is")
+common.title("What a symbol is")
 for form in ("NFC", "NFD"):
     text = unicodedata.normalize(form, "한글")
     print(f"{form}: {len(text)} characters, {' '.join(f'U+{ord(c):04X}' for c in text)}; {len(text.encode())} bytes")
@@ -81,7 +81,7 @@ if options.data:
     texts[options.data] = [text[:len(text) * 9 // 10], text[len(text) * 9 // 10:]]
 found = {}
 for name, (learn, valid) in texts.items():
-    title(f"{name}: {len(learn):,} characters, such as {learn[:60].splitlines()[0]!r}")
+    common.title(f"{name}: {len(learn):,} characters, such as {learn[:60].splitlines()[0]!r}")
     for level, (kind, form) in LEVELS.items():
         train, held = (unicodedata.normalize(form, text) for text in (learn, valid))
         vocabulary = Vocabulary.from_text(train + held, kind)
@@ -115,5 +115,5 @@ def draw(left, right) -> None:
     right.set(ylabel="right forms, %", title="Grey: nouns never seen with them")
 
 
-plot(options.out, "14_korean.svg", draw, columns=2, size=(11, 4))
+common.plot(options.out, "14_korean.svg", draw, columns=2, size=(11, 4))
 print("Look at the grey bars: only who sees letters can go by the last one in words never seen in that place.")
