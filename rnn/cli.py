@@ -34,10 +34,10 @@ from .language_model import LanguageModel, evaluate
 from .layers import Recurrent
 from .options import PROGRAM, parser
 from .progress import UNIT, Progress, leave, loss_text, say
-from .runs import Recorder, RunError, RunFolder, Saved, load_saved, new_folder, start_ids
+from .runs import Recorder, RunError, RunFolder, load_saved, new_folder, start_ids
 from .settings import Settings, SettingsError
-from .text import EMBEDDED, TextError
-from .train import Interrupts, NonFiniteError, Trainer, fit
+from .text import EMBEDDED, Level, TextError
+from .train import CosineToTheEnd, Interrupts, NonFiniteError, Plan, Trainer, fit
 
 MANY_NOTES = 10  # about a text that are shown
 MISTAKES = (SettingsError, TextError, RunError, CheckpointError, RenderError)
@@ -132,7 +132,9 @@ def train(arguments: Namespace) -> int:
     with Interrupts() as interrupts, Progress(plan, vocabulary.level) as progress:
         recorder = Recorder(folder, settings, vocabulary, progress)
         if saved is not None:
-            _resume(recorder, saved, trainer, "lr" in given)
+            recorder.resume(saved, trainer)
+            if "lr" in given:
+                _change_rate(trainer, settings.rate, plan)
         if plan.steps is not None and trainer.steps >= plan.steps:
             raise SettingsError(f"the run has come to its end, step {trainer.steps}: "
                                 "give more --epochs, --steps or --minutes")
@@ -150,9 +152,10 @@ def train(arguments: Namespace) -> int:
         try:
             why = fit(trainer, plan, recorder, interrupts, seconds_before=recorder.seconds)
         except NonFiniteError as error:
+            rate = trainer.schedule.base if settings.schedule == "cosine" and trainer.schedule else trainer.optimiser.lr
             raise NonFiniteError(
                 f"{error}; the last good model is kept: go on from there with a lower rate, "
-                f"--resume {folder.path} --lr {trainer.optimiser.lr / 4:g}, or --non-finite skip") from None
+                f"--resume {folder.path} --lr {rate / 4:g}, or --non-finite skip") from None
     folder.picture(settings)
     best = f", best validation {loss_text(trainer.best, vocabulary.level)}" if trainer.best < np.inf else ""
     where = f"step {trainer.steps}, epoch {trainer.epoch:.1f}{best}"
@@ -169,12 +172,17 @@ def _found_again(given: dict[str, Any]) -> dict[str, Any]:
     return given if source == "-" or source in EMBEDDED else {**given, "source": os.path.abspath(source)}
 
 
-def _resume(recorder: Recorder, saved: Saved, trainer: Trainer, new_rate: bool) -> None:
-    recorder.resume(saved, trainer)
-    if new_rate:
-        trainer.optimiser.lr = recorder.settings.rate
-        if trainer.schedule is not None:
-            trainer.schedule.base = recorder.settings.rate
+def _change_rate(trainer: Trainer, rate: float, plan: Plan) -> None:
+    """The learning rate is another from here on; of a cosine it is what the rest of its course is measured by."""
+    schedule = trainer.schedule
+    trainer.optimiser.lr = rate
+    if schedule is not None:
+        schedule.base = rate
+    if isinstance(schedule, mg.optim.ExponentialLR):
+        schedule.steps = min(schedule.steps, schedule.start - 1)  # not all of its decay so far at once
+    if isinstance(schedule, CosineToTheEnd):
+        schedule.progress = trainer.steps / plan.steps if plan.steps else 0.0
+        trainer.optimiser.lr = schedule.rate(schedule.steps)
 
 
 def _describe(settings: Settings, trainer: Trainer) -> str:
@@ -196,8 +204,8 @@ def sample(arguments: Namespace) -> int:
         raise SettingsError("--top-p is above 0")
     saved = load_saved(a.folder, say)
     _set_up(saved.settings.threads)
-    form = saved.settings.normalize
-    ids = saved.vocabulary.encode(unicodedata.normalize(form, a.prompt) if form else a.prompt).tolist()
+    form, prompt = saved.settings.normalize, _prompt(a.prompt, saved.vocabulary.level)
+    ids = saved.vocabulary.encode(unicodedata.normalize(form, prompt) if form else prompt).tolist()
     model = saved.model()
     decoder = saved.vocabulary.decoder()
     _write("".join(map(decoder.feed, ids)))
@@ -209,6 +217,20 @@ def sample(arguments: Namespace) -> int:
         raise RunError(f"cannot sample from {saved.path}: {error}") from None
     _write(decoder.flush() + "\n")
     return 0
+
+
+def _prompt(text: str, level: Level) -> str:
+    """A text from the command line: UTF-8 where its bytes are, in any locale."""
+    try:
+        return text.encode("utf-8", "surrogateescape").decode("utf-8")
+    except UnicodeEncodeError:  # half a character, which no command line has: the vocabulary says where
+        return text
+    except UnicodeDecodeError as error:
+        if level == "byte":
+            return text
+        byte = error.object[error.start]
+        raise SettingsError(f"--prompt is not UTF-8: byte {error.start + 1} of it is 0x{byte:02x}, which only a model "
+                            "at level byte can read") from None
 
 
 def _write(text: str) -> None:

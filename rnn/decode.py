@@ -23,6 +23,17 @@ Array = NDArray[Any]
 Choice = Callable[[Array], int]
 
 
+def numbers(logits: Array) -> Array:
+    """The logits, if they are numbers or -inf.
+
+    Raises:
+        ValueError: there is a NaN or +inf among them.
+    """
+    if not np.all(np.less(logits, math.inf)):
+        raise ValueError("the logits are not numbers: the model's weights are not finite")
+    return logits
+
+
 def greedy(logits: Array) -> Any:
     """The most likely symbol, the first of equals: (..., V) to ints (...)."""
     return np.argmax(logits, axis=-1)
@@ -102,10 +113,12 @@ def chooser(rng: np.random.Generator, t: float = 1.0, k: int | None = None, p: f
     """How to choose a symbol, given logits (V,): temperature first, then top-k, then top-p, then by chance.
 
     Raises:
-        ValueError: a setting is out of its range.
+        ValueError: a setting is out of its range; later, there is a NaN or +inf among the logits, or -inf alone.
     """
 
     def allowed(logits: Array) -> Array:
+        if numbers(logits).max() == -math.inf:
+            raise ValueError("no symbol may be chosen: all logits are -inf")
         logits = temperature(logits, t)
         if k is not None:
             logits = top_k(logits, k)

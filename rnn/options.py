@@ -95,7 +95,8 @@ def _train(sub: argparse.ArgumentParser) -> None:
     group.add_argument("--overwrite", action="store_true", help="replace the run that is in the folder")
     later = ", ".join(option(one.name) for one in fields(Settings) if one.metadata["later"])
     group.add_argument("--resume", metavar="FOLDER",
-                       help=f"go on with a run; these options may be given anew: {later}")
+                       help=f"go on with a run; these options may be given anew: {later}; --lr holds from here on, "
+                            "and a schedule goes on from it")
 
 
 def _kind(one: Field[Any], hint: Any) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 import minigrad as mg
 from minigrad.tree import tree_map
 
-from .decode import greedy
+from .decode import greedy, numbers
 from .language_model import LanguageModel
 
 Array = NDArray[Any]
@@ -65,13 +65,16 @@ def decode(step: Step, state: Any, start: ArrayLike, max_length: int, choose: Ca
 
     Returns:
         N lists of symbols.
+
+    Raises:
+        ValueError: there is a NaN or +inf among the logits.
     """
     symbols = np.atleast_1d(np.asarray(start))
     done = np.zeros(len(symbols), bool)
     written: list[Array] = []
     while len(written) < max_length and not done.all():
         logits, state = step(symbols, state)
-        symbols = greedy(logits) if choose is greedy else np.array([choose(row) for row in logits])
+        symbols = greedy(numbers(logits)) if choose is greedy else np.array([choose(row) for row in logits])
         if end is not None:
             symbols = np.where(done, end, symbols)
             done |= symbols == end
@@ -120,10 +123,10 @@ def beam_search(step: Step, state: Any, start: int, max_length: int, width: int 
         alpha: how much longer sequences are preferred.
 
     Returns:
-        At most `width` hypotheses, the best first.
+        At most `width` hypotheses, the best first; fewer where -inf among the logits leaves no more.
 
     Raises:
-        ValueError: a setting is out of its range.
+        ValueError: a setting is out of its range, or there is a NaN or +inf among the logits.
     """
     if width < 1 or max_length < 1 or not alpha >= 0:
         raise ValueError("beam search needs a width and a max_length from 1 and an alpha from 0 on, "
@@ -133,7 +136,7 @@ def beam_search(step: Step, state: Any, start: int, max_length: int, width: int 
     found: list[Hypothesis] = []
     for length in range(1, max_length + 1):
         logits, state = step(last, state)
-        candidates = totals[:, None] + log_probabilities(logits)
+        candidates = totals[:, None] + log_probabilities(numbers(logits))
         best = np.argsort(-candidates, axis=None, kind="stable")[:width]
         best = best[np.isfinite(candidates.flat[best])]
         rows, symbols = np.divmod(best, candidates.shape[1])
@@ -156,7 +159,10 @@ def beam_search(step: Step, state: Any, start: int, max_length: int, width: int 
 
 
 def log_probabilities(logits: Array) -> Array:
-    """log softmax in float64."""
+    """log softmax in float64; a row that is -inf all over, where no symbol may follow, stays as it is."""
     logits = np.asarray(logits, dtype=np.float64)
-    shifted = logits - logits.max(axis=-1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))  # type: ignore[no-any-return]
+    top = logits.max(axis=-1, keepdims=True)
+    shifted = logits - np.where(top == -math.inf, 0.0, top)
+    with np.errstate(divide="ignore"):
+        total = np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+    return shifted - np.where(total == -math.inf, 0.0, total)

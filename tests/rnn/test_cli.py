@@ -196,6 +196,22 @@ def test_resuming_takes_the_newest_checkpoint_that_is_whole(tmp_path, text, caps
     assert json.loads((a / "metrics.jsonl").read_text().splitlines()[-1])["lr"] == 0.001
 
 
+@pytest.mark.parametrize("schedule, expected", [
+    (["--lr-decay", "0.5"], [1.0] * 6 + [0.5] * 7 + [0.25] * 7),
+    (["--lr-decay", "0.5", "--decay-from", "5"], [1.0] * 13 + [0.5] * 7),
+    (["--schedule", "plateau", "--lr-decay", "0.999999"], [1.0] * 20),
+    (["--schedule", "cosine"], [0.5 + 0.5 * np.cos(np.pi * step / 42) for step in range(22, 42)]),
+], ids=["exponential", "exponential, late", "plateau", "cosine"])
+def test_a_new_rate_holds_from_here_on(tmp_path, text, monkeypatch, schedule, expected):
+    """What a schedule did to the old rate by and by is not done to the new one at once; a cosine falls from it."""
+    rates, a = [], str(tmp_path / "a")
+    monkeypatch.setattr(rnn.cli.Recorder, "stepped", lambda self, trainer, _: rates.append(trainer.optimiser.lr))
+    command = ["train", text, *SMALL, "--limit", "310", "--lr", "0.1", *schedule]  # an epoch has 7 steps
+    assert main([*command, "--steps", "21", "--run", a]) == 0
+    assert main(["train", "--resume", a, "--steps", "42", "--lr", "1"]) == 0
+    np.testing.assert_allclose(rates[21:-1], expected, rtol=1e-5)
+
+
 def test_resuming_a_run_that_never_got_to_a_checkpoint_begins_anew(tmp_path, text):
     a = tmp_path / "a"
     assert main(["train", text, *SMALL, "--steps", "5", "--run", str(a)]) == 0

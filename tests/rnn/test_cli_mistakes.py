@@ -33,6 +33,7 @@ def place(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(RunFolder, "picture", lambda *_: [])
         assert main(["train", str(here / "TEXT"), *SMALL, "--run", str(here / "RUN")]) == 0
+        assert main(["train", str(here / "TEXT"), *SMALL, "--max-symbols", "9", "--run", str(here / "RARE")]) == 0
     for name in ("FOLDER", "DEEP", "LONG", "EMPTYDIR"):
         (here / name).mkdir()
     (here / "FOLDER" / "config.json").mkdir()
@@ -99,6 +100,10 @@ def place(tmp_path_factory):
     (["sample", ""], "'' is no name"),
     (["sample", "RUN", "--length", MANY], "smaller number is needed"),
     (["sample", "RUN", "--prompt", "\ud800"], "U+D800"),
+    (["sample", "RUN", "--prompt", "\udcff"], "not UTF-8: byte 1 of it is 0xff"),
+    (["sample", "RUN", "--prompt", "the \udceb\udcb3"], "not UTF-8: byte 5 of it is 0xeb"),
+    (["sample", "RARE", "--prompt", "\udcff"], "not UTF-8: byte 1 of it is 0xff"),
+    (["sample", "RUN", "--prompt", "\udceb\udcb3\udc84"], "'별'"),  # as in a locale without UTF-8
     (["sample", "RUN/config.json"], "no checkpoint"),
     (["sample", "HOLLOW"], "no usable checkpoint"),
     (["evaluate", "RUN", ""], "'' is no name"),
@@ -123,6 +128,33 @@ def test_a_mistake_is_one_line(place, tmp_path, monkeypatch, capsys, argv, words
     assert captured.err.startswith("python -m rnn") and words in captured.err
     assert list(tmp_path.iterdir()) == []  # nothing was begun,
     assert {p: p.stat().st_mtime_ns for p in place.rglob("*")} == before  # and nothing was lost
+
+
+@pytest.mark.skipif(os.name == "nt", reason="arguments are bytes elsewhere")
+@pytest.mark.parametrize("more", [{}, {"PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}], ids=["UTF-8", "ASCII"])
+def test_bytes_of_the_command_line_in_the_C_locale(place, more):
+    """No traceback, whatever Python makes of them."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("LC_", "LANG"))}
+    path = os.path.dirname(os.path.dirname(rnn.__file__))
+    command = [sys.executable, "-m", "rnn", "sample", str(place / "RUN"), "--length", "3", "--prompt", b"the \xff"]
+    done = subprocess.run(command, env={**environment, "LC_ALL": "C", "PYTHONPATH": path, **more}, capture_output=True,
+                          text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == ("python -m rnn sample: --prompt is not UTF-8: byte 5 of it is 0xff, which only a model at "
+                           "level byte can read\n")
+
+
+@pytest.mark.parametrize("level, status", [("byte", 0), ("char", 2), ("word", 2)])
+def test_bytes_that_are_no_text_are_a_prompt_for_bytes(tmp_path, monkeypatch, capsys, level, status):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "text").write_text("별을 헤는 밤, the night. " * 60, encoding="utf-8")
+    assert main(["train", "text", *SMALL, "--level", level, "--run", "run"]) == 0
+    capsys.readouterr()
+    assert main(["sample", "run", "--length", "0", "--prompt", "the \udceb\udcb3"]) == status
+    assert capsys.readouterr().out == ("the \ufffd\n" if status == 0 else "")
+    if level != "word":
+        assert main(["sample", "run", "--length", "0", "--prompt", "\udceb\udcb3\udc84"]) == 0
+        assert capsys.readouterr().out == "별\n"
 
 
 def test_standard_input_that_is_closed_or_empty(monkeypatch, capsys):

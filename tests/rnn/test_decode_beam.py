@@ -126,6 +126,30 @@ def test_beam_search_refuses():
             beam_search(step, state, 0, **{"max_length": 3, **options})
 
 
+@pytest.mark.parametrize("wrong", [math.nan, math.inf])
+@pytest.mark.parametrize("choose", [greedy, chooser(np.random.default_rng(0)), chooser(np.random.default_rng(0), t=0),
+                                    chooser(np.random.default_rng(0), k=1)])
+def test_logits_that_are_no_numbers_are_refused(choose, wrong):
+    """Of a training that diverged: not an empty list, and not the symbol that has the NaN."""
+    table = np.array([[0.0, 1.0, 2.0], [0.0, wrong, -math.inf]])
+    step = lambda symbols, state: (table[state], state + 1)
+    for f in (lambda: beam_search(step, np.zeros(1, int), 0, 3, width=2),
+              lambda: decode(step, np.zeros(1, int), [0], 3, choose)):
+        with pytest.raises(ValueError, match="the logits are not numbers: the model's weights are not finite"):
+            f()
+
+
+def test_where_nothing_may_be_chosen():
+    def dead_end(symbols, state):  # after symbol 1
+        return np.where(symbols[:, None] == 1, -np.inf, [[0.0, 2.0, 1.0]]), state
+
+    found = beam_search(dead_end, (), 0, 2, width=9)
+    assert {h.symbols for h in found} == {(a, b) for a in (0, 2) for b in range(3)}
+    assert beam_search(dead_end, (), 1, 2) == []
+    with pytest.raises(ValueError, match="no symbol may be chosen: all logits are -inf"):
+        decode(dead_end, (), [1], 2, chooser(np.random.default_rng(0)))
+
+
 def test_log_probabilities_are_stable():
     logits = np.array([[1e4, 0.0, -1e4], [-np.inf, 3.0, 3.0]], np.float32)
     p = log_probabilities(logits)
