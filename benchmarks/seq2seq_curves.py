@@ -6,7 +6,8 @@
 
 A file whose questions have a + is addition, any other is dates. The settings and the curves are those of
 "Deep Learning from Scratch 2" (Saito 2018), chapters 7 and 8: embedding 16, batches of 128, Adam 1e-3,
-gradients clipped to a norm of 5, 90 % for training, greedy decoding. Without a file, sums are made up.
+gradients clipped to a norm of 5, 90 % for training, greedy decoding; first weights normal with deviation 1/√inputs,
+those of embeddings 0.01, biases zero (`--start ours` takes minigrad's own). Without a file, sums are made up.
 """
 
 from __future__ import annotations
@@ -39,6 +40,14 @@ TASKS: dict[str, tuple[int, int, dict[str, tuple[dict[str, Any], dict[int, float
 }
 
 
+def start_as_published(model: Seq2Seq, rng: np.random.Generator) -> None:
+    """First values of all parameters as the book's programs have them."""
+    for name, parameter in model.named_parameters():
+        shape = parameter.shape
+        scale = 0.0 if len(shape) == 1 else 0.01 if "embedding" in name else shape[0] ** -0.5
+        parameter.assign((scale * rng.standard_normal(shape)).astype(parameter.dtype))
+
+
 def accuracy(model: Seq2Seq, data: Pairs, batch: int = 500) -> float:
     """How many of the questions are answered without a mistake, in %."""
     right = 0
@@ -53,12 +62,15 @@ def accuracy(model: Seq2Seq, data: Pairs, batch: int = 500) -> float:
 class Learner:
     """A model, its optimiser and its batches; what the next epoch depends on, and the curve so far."""
 
-    def __init__(self, name: str, data: Pairs, options: dict[str, Any], compiled: bool | str) -> None:
+    def __init__(self, name: str, data: Pairs, options: dict[str, Any], compiled: bool | str, seed: int = 0,
+                 published_start: bool = True) -> None:
         self.training, self.test = data.split(0.9, rng=1984)
-        self.model = Seq2Seq.build(len(data.vocabulary), TASKS[name][0], 16, layer=rnn.LSTM, compiled=compiled, rng=0,
-                                   **options)
+        self.model = Seq2Seq.build(len(data.vocabulary), TASKS[name][0], 16, layer=rnn.LSTM, compiled=compiled,
+                                   rng=seed, **options)
+        if published_start:
+            start_as_published(self.model, np.random.default_rng(seed))
         self.optimiser = mg.optim.Adam(self.model.parameters(), lr=1e-3)
-        self.batches = PairBatches(self.training, 128, rng=0)
+        self.batches = PairBatches(self.training, 128, rng=seed)
         self.curve: list[list[float]] = []  # loss, accuracy in %, milliseconds and CPU milliseconds a step
         self._data = zlib.crc32(np.ascontiguousarray(np.hstack([data.questions, data.answers])).tobytes())
 
@@ -93,14 +105,14 @@ class Learner:
         self.curve = saved["curve"]
 
 
-def train(name: str, data: Pairs, epochs: int | None, only: list[str] | None, compiled: bool | str,
-          folder: Path | None = None) -> None:
+def train(name: str, data: Pairs, epochs: int | None, only: list[str] | None, folder: Path | None = None,
+          **options: Any) -> None:
     """Print the curve of each model of a task; with a folder, from where an earlier call was."""
     _, published_epochs, models = TASKS[name]
-    for model_name, (options, published) in models.items():
+    for model_name, (variant, published) in models.items():
         if only and model_name not in only:
             continue
-        learner = Learner(name, data, options, compiled)
+        learner = Learner(name, data, variant, **options)
         path = None if folder is None else folder / f"{name}_{model_name.replace(', ', '_')}.npz"
         if path is not None and path.exists():
             learner.load(path)
@@ -108,7 +120,7 @@ def train(name: str, data: Pairs, epochs: int | None, only: list[str] | None, co
         print(f"\n{name}, {model_name}: {len(learner.training):,} + {len(learner.test):,} pairs, "
               f"{len(data.vocabulary)} symbols, e.g. {question!r} → {answer!r}; "
               f"{sum(p.size for p in learner.model.parameters()):,} parameters\n"
-              "epoch    loss   accuracy   published   ms/step       CPU", flush=True)
+              "epoch    loss   accuracy   published   ms/step    CPU ms", flush=True)
         for epoch in range(1, max(epochs or published_epochs, len(learner.curve)) + 1):
             if epoch > len(learner.curve):
                 learner.epoch()
@@ -127,6 +139,8 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, help="by default as published: 25 for addition, 10 for dates")
     parser.add_argument("--models", nargs="*", help="only these, by the names that are printed")
     parser.add_argument("--compiled", choices=["auto", "yes", "no"], default="auto", help="the loop")
+    parser.add_argument("--start", choices=["published", "ours"], default="published", help="first weights")
+    parser.add_argument("--seed", type=int, default=0, help="of first weights and of the order of the batches")
     parser.add_argument("--save", type=Path, metavar="DIR", help="a folder for a file per model, written after each "
                                                                  "epoch, from which another call goes on bit for bit")
     a = parser.parse_args()
@@ -136,7 +150,8 @@ def main() -> None:
         a.save.mkdir(parents=True, exist_ok=True)
     for pairs in [read_pairs(path) for path in a.files] or [addition(50_000, rng=0)]:
         name = "addition" if "+" in pairs[0][0] else "dates"
-        train(name, Pairs.from_text(pairs), a.epochs, a.models, compiled, a.save)
+        train(name, Pairs.from_text(pairs), a.epochs, a.models, a.save, compiled=compiled, seed=a.seed,
+              published_start=a.start == "published")
 
 
 if __name__ == "__main__":

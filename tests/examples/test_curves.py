@@ -15,14 +15,14 @@ def rows(printed):
 
 def test_a_curve_goes_on_where_it_was(tmp_path, capsys):
     pairs = Pairs.from_text(addition(450, rng=0))
-    seq2seq_curves.train("addition", pairs, 3, PEEKY, False)
+    seq2seq_curves.train("addition", pairs, 3, PEEKY, compiled=False)
     straight = rows(capsys.readouterr().out)
     assert [row[0] for row in straight] == ["1", "2", "3"] and len({row[1] for row in straight}) == 3
-    seq2seq_curves.train("addition", pairs, 1, PEEKY, False, tmp_path)
+    seq2seq_curves.train("addition", pairs, 1, PEEKY, tmp_path, compiled=False)
     assert rows(capsys.readouterr().out) == straight[:1]
-    seq2seq_curves.train("addition", pairs, 3, PEEKY, False, tmp_path)
+    seq2seq_curves.train("addition", pairs, 3, PEEKY, tmp_path, compiled=False)
     assert rows(capsys.readouterr().out) == straight
-    seq2seq_curves.train("addition", pairs, 2, PEEKY, False, tmp_path)  # what is done is shown, nothing learned
+    seq2seq_curves.train("addition", pairs, 2, PEEKY, tmp_path, compiled=False)  # what is done is shown, nothing learned
     assert rows(capsys.readouterr().out) == straight
     with pytest.raises(ValueError, match="other pairs"):
-        seq2seq_curves.train("addition", Pairs.from_text(addition(450, rng=1)), 3, PEEKY, False, tmp_path)
+        seq2seq_curves.train("addition", Pairs.from_text(addition(450, rng=1)), 3, PEEKY, tmp_path, compiled=False)
