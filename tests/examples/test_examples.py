@@ -41,7 +41,7 @@ def hello(printed):
 
 def bptt_by_hand(printed):
     assert number(r"largest difference of all: (\S+)", printed) < 1e-12
-    shares = [float(s) for s in re.findall(r"steps back: +([\d.]+) %", printed)]
+    shares = [float(s) for s in re.findall(r"terms: +([\d.]+) %", printed)]
     assert shares[0] > shares[1] > shares[2] == 0
 
 
