@@ -48,6 +48,10 @@ class Linear(Module):
         self.bias = Parameter(uniform((out_features,), rng, bound, dtype), dtype=dtype) if bias else None
 
     def forward(self, x: Any) -> Any:
+        shape = getattr(x, "shape", None)
+        if shape is not None and shape[-1:] != self.weight.shape[:1]:
+            raise ValueError(f"Linear{self.weight.shape} got {shape}; the last axis is that of the "
+                             f"{self.weight.shape[0]} features.")
         return x @ self.weight if self.bias is None else linear(x, self.weight, self.bias)
 
 

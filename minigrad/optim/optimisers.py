@@ -29,7 +29,8 @@ def trainable(parameters: Parameters) -> list[Tensor]:
         ValueError: something is not a leaf that requires a gradient.
     """
     found: dict[int, Tensor] = {}
-    for p in [parameters] if isinstance(parameters, Tensor) else parameters:
+    each: Any = [parameters] if isinstance(parameters, Tensor) or not isinstance(parameters, Iterable) else parameters
+    for p in each:
         if not isinstance(p, Tensor):
             raise TypeError(f"expected parameters, got {type(p).__name__}. Write module.parameters().")
         if p.origin is not None or not p.requires_grad:
@@ -128,7 +129,11 @@ class Optimiser:
 
 def not_negative(name: str, value: float, below: float = math.inf) -> float:
     """The value, checked to lie in [0, below)."""
-    if not 0 <= value < below:
+    try:
+        fits = bool(0 <= value < below)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} is a number, got {value!r}.") from None
+    if not fits:
         raise ValueError(f"{name} lies in [0, {below}), got {value!r}.")
     return float(value)
 
@@ -335,6 +340,8 @@ class Adam(Optimiser):
                  betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8,
                  weight_decay: float = 0.0) -> None:
         super().__init__(parameters, lr, weight_decay)
+        if not isinstance(betas, (tuple, list)) or len(betas) != 2:
+            raise ValueError(f"betas is a pair of numbers, got {betas!r}.")
         self.beta1, self.beta2 = (not_negative(f"beta{k}", b, 1) for k, b in enumerate(betas, 1))
         self.eps = not_negative("eps", eps)
 

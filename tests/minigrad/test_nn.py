@@ -342,6 +342,12 @@ def test_nothing_touches_the_global_generator() -> None:
     np.testing.assert_array_equal(np.random.get_state()[1], before)
 
 
+@pytest.mark.parametrize("bias", [True, False])
+def test_linear_says_which_shape_it_got(bias) -> None:
+    with pytest.raises(ValueError, match=r"Linear\(3, 4\) got \(2, 5\); the last axis is that of the 3 features"):
+        nn.Linear(3, 4, bias=bias)(mg.tensor(np.ones((2, 5), np.float32)))
+
+
 def test_layer_norm() -> None:
     norm = nn.LayerNorm(6)
     x = np.random.default_rng(0).normal(3, 2, (4, 6)).astype(np.float32)

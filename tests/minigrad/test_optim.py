@@ -288,6 +288,17 @@ def test_parameters_must_be_tensors() -> None:
         optim.SGD([np.ones(3)], lr=1)
 
 
+@pytest.mark.parametrize("make, words", [
+    (lambda p: optim.SGD(p, lr="0.1"), "lr is a number, got '0.1'"),
+    (lambda p: optim.Adam(p, betas=0.9), "betas is a pair of numbers, got 0.9"),
+    (lambda p: optim.Adam(p, betas=(0.9,)), "betas is a pair of numbers"),
+    (lambda p: optim.Adam(p, betas=(0.9, None)), "beta2 is a number, got None"),
+    (lambda p: optim.SGD(mg.nn.Linear(2, 2), lr=1), r"got Linear\. Write module\.parameters\(\)")])
+def test_mistakes_are_told_what_is_wanted(make, words) -> None:
+    with pytest.raises((TypeError, ValueError), match=words):
+        make(Parameter([1.0]))
+
+
 def test_the_base_class_has_no_formula() -> None:
     p = Parameter([1.0])
     p.grad = np.ones(1)
