@@ -94,6 +94,7 @@ SAME: dict[str, dict[str, list[str]]] = {
                                        "2 → 3 (part 18)"],
         "linear_algebra.rows_of": ["a.ndim > 2 → a.ndim >= 2 (part 2)"],
         "linear_algebra.settle_products": ["len(rows) → rows (part 19)"],
+        "reduction.shared": ["n < 2 ** 15 → n <= 2 ** 15 (part 5)"],
         "softmax._cross_entropy[0]": [
             "_cross_entropy_slope(logits, g, targets=targets, losses=getattr(y, '_data', y)) → "
             "_cross_entropy_slope(logits, g, targets=targets) (part 0)"]},
