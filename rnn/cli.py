@@ -143,6 +143,8 @@ def train(arguments: Namespace) -> int:
         else:
             if saved is None:
                 folder.begin_again(len(trainer.batches))
+            if saved is not None and "lr" in given:  # whoever kills this run finds the new rate
+                recorder.save(trainer, best=False)
             folder.write(settings)
         unit = UNIT[vocabulary.level] + "s"
         progress.say(f"text   {corpus.name}: {len(ids):,} {unit}, {len(vocabulary):,} different; "

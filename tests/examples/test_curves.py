@@ -22,7 +22,7 @@ def test_a_curve_goes_on_where_it_was(tmp_path, capsys):
     assert rows(capsys.readouterr().out) == straight[:1]
     seq2seq_curves.train("addition", pairs, 3, PEEKY, tmp_path, compiled=False)
     assert rows(capsys.readouterr().out) == straight
-    seq2seq_curves.train("addition", pairs, 2, PEEKY, tmp_path, compiled=False)  # what is done is shown, nothing learned
+    seq2seq_curves.train("addition", pairs, 2, PEEKY, tmp_path, compiled=False)  # shown, nothing learned
     assert rows(capsys.readouterr().out) == straight
     with pytest.raises(ValueError, match="other pairs"):
         seq2seq_curves.train("addition", Pairs.from_text(addition(450, rng=1)), 3, PEEKY, tmp_path, compiled=False)

@@ -212,6 +212,17 @@ def test_a_new_rate_holds_from_here_on(tmp_path, text, monkeypatch, schedule, ex
     np.testing.assert_allclose(rates[21:-1], expected, rtol=1e-5)
 
 
+def test_a_new_rate_is_kept_at_once(tmp_path, text, monkeypatch):
+    """Whoever goes on after a kill, without --lr, has the rate that the settings name."""
+    a = tmp_path / "a"
+    assert main(["train", text, *SMALL, "--steps", "5", "--run", str(a)]) == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(rnn.cli, "fit", lambda *_, **__: "SIGTERM")
+        assert main(["train", "--resume", str(a), "--steps", "9", "--lr", "0.0625"]) == 128 + 15
+    assert main(["train", "--resume", str(a)]) == 0
+    assert json.loads((a / "metrics.jsonl").read_text().splitlines()[-1])["lr"] == 0.0625
+
+
 def test_resuming_a_run_that_never_got_to_a_checkpoint_begins_anew(tmp_path, text):
     a = tmp_path / "a"
     assert main(["train", text, *SMALL, "--steps", "5", "--run", str(a)]) == 0
