@@ -33,7 +33,7 @@ def test_it_runs(notebook, tmp_path, monkeypatch):
     monkeypatch.setenv("OPENBLAS_NUM_THREADS", "1")
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path))
     monkeypatch.delenv("MPLBACKEND", raising=False)
-    client = nbclient.NotebookClient(notebook, timeout=300, kernel_name="python3",
+    client = nbclient.NotebookClient(notebook, timeout=300, startup_timeout=300, kernel_name="python3",
                                      resources={"metadata": {"path": str(tmp_path)}})
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # those of the machinery that runs notebooks; the kernel has its own
