@@ -172,19 +172,22 @@ def keep_memory() -> bool:
 def thread_count() -> int:
     """How many threads NumPy's matrix products use now; 1 where its BLAS does not say."""
     ask = _thread_counter()
-    return max(1, int(ask())) if ask is not None else 1
+    return 1 if ask is None else max(1, int(ask()))
 
 
 @cache
 def _thread_counter() -> Any:
-    """The function of NumPy's OpenBLAS that tells, or None."""
+    return _openblas("get_num_threads")
+
+
+def _openblas(name: str) -> Any:
+    """A function of NumPy's OpenBLAS, or None."""
     for path in _candidates():
         library = _loaded(path)
         for prefix, suffix in _AFFIXES:
-            ask = getattr(library, f"{prefix}openblas_get_num_threads{suffix}", None)
-            if ask is not None:
-                ask.argtypes, ask.restype = [], ctypes.c_int
-                return ask
+            found = getattr(library, f"{prefix}openblas_{name}{suffix}", None)
+            if found is not None:
+                return found
     return None
 
 
@@ -202,12 +205,9 @@ def use_threads(count: int) -> bool:
     """
     if count < 1:
         raise ValueError(f"matrix products need at least one thread, not {count}.")
-    for path in _candidates():
-        library = _loaded(path)
-        for prefix, suffix in _AFFIXES:
-            tell = getattr(library, f"{prefix}openblas_set_num_threads{suffix}", None)
-            if tell is not None:
-                tell.argtypes, tell.restype = [ctypes.c_int], None
-                tell(count)
-                return True
-    return False
+    tell = _openblas("set_num_threads")
+    if tell is None:
+        return False
+    tell.argtypes, tell.restype = [ctypes.c_int], None
+    tell(count)
+    return True

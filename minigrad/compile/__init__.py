@@ -6,7 +6,7 @@
     passes         rewrites of programs, each a function
     lower          where every value lives, what is computed before, in and after the loop
     numpy_backend  the lowered loops as Python source over NumPy, without an allocation in the loop
-    numba_backend  the same loops with elementwise work fused into kernels (optional)
+    numba_backend  the same loops with elementwise work fused into kernels (optional); loop_body, what is in their loops
     tiles          its products with weights that stay as they are: packed once, multiplied in vector registers
     parts          rows of a batch shared out among threads
     gather, rows   kernels outside of loops: of an embedding's table and its gradient, and of cross-entropy
