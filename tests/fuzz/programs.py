@@ -638,14 +638,6 @@ def matmul(p: Program, rng: Rng) -> Step:
     return Step(text, f, g, (i, j))
 
 
-@maker(1)
-def linear(p: Program, rng: Rng) -> Step:
-    i = any_value(p, rng, 1, 4)
-    k, n = p.values[i].shape[-1], int(rng.integers(1, 4))
-    return Step("mg.linear({0}, {1}, {2})", mg.linear, lambda x, w, b: x @ w + b,
-                (i, of_shape(p, rng, (k, n)), of_shape(p, rng, (n,))))
-
-
 @maker(2)
 def product_of_two(p: Program, rng: Rng) -> Step | None:
     i = any_value(p, rng, 1, 3)
