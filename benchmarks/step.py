@@ -10,7 +10,8 @@ All start from the same weights, and their losses and gradients are compared bef
 
 The BLAS of NumPy is OpenBLAS as a rule, which may choose older kernels than the CPU has. "best" sets
 OPENBLAS_CORETYPE to what minigrad.environment advises, "default" leaves it, and any other word is taken for
-the name of a kernel. PyTorch and JAX bring their own products and do not look at it.
+the name of a kernel. PyTorch and JAX bring their own products and do not look at it. OpenBLAS's threads wait
+for work as long as minigrad has them wait where it is imported before NumPy.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.problem import GATES, SHAPES, Problem, Shape
+from minigrad import before_numpy
 
 AGAINST = {
     "torch-cells": "PyTorch's cell loop",
@@ -97,6 +99,7 @@ def _run(threads: int, blas: str, options: argparse.Namespace | None = None, pro
         "JAX_PLATFORMS": "cpu",
         "XLA_FLAGS": f"--xla_cpu_multi_thread_eigen={'true' if threads > 1 else 'false'}",
         "NPROC": count,
+        before_numpy.VARIABLE: os.environ.get(before_numpy.VARIABLE, before_numpy.WAIT),
     }
     if blas != "default":
         core = _best_core() if blas == "best" else blas

@@ -8,6 +8,9 @@
 NumPy's functions work on Tensors (`np.tanh(x)`), and stand here too (`mg.tanh(x)`), beside what NumPy lacks.
 """
 
+from . import before_numpy as _before_numpy
+
+# isort: split
 from typing import Any
 
 import numpy as np

@@ -12,6 +12,9 @@ import sys as _sys
 if _sys.argv[:1] == ["-m"] and _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
     _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
 
+import minigrad as _minigrad  # before NumPy: see minigrad.before_numpy
+
+# isort: split
 from . import dropout, interop
 from .attention import Attention
 from .cells import Cell, GRUCell, GRUState, JordanCell, JordanState, LSTMCell, LSTMState, RNNCell, RNNState

@@ -1,6 +1,7 @@
 """What the machine computes with, and what to set: reported, never changed."""
 
 import os
+import subprocess
 import sys
 
 import pytest
@@ -133,3 +134,27 @@ def test_use_threads_needs_one():
 def test_use_threads_without_openblas(monkeypatch):
     monkeypatch.setattr(environment, "_candidates", list)
     assert use_threads(1) is False
+
+
+LOOKING = """
+import os, sys
+class Look:
+    def find_spec(self, name, path=None, target=None):
+        if name == "numpy":
+            print(os.environ.get("OPENBLAS_THREAD_TIMEOUT"))
+sys.meta_path.insert(0, Look())
+import {first}, minigrad
+print(os.environ.get("OPENBLAS_THREAD_TIMEOUT"))
+"""
+
+
+@pytest.mark.parametrize(("first", "given", "seen", "left"), [
+    ("minigrad", None, "20", "None"), ("rnn", None, "20", "None"), ("numpy", None, "None", "None"),
+    ("minigrad", "4", "4", "4"),
+])
+def test_numpy_is_loaded_with_a_short_wait_of_its_threads(first, given, seen, left):
+    environment = {k: v for k, v in os.environ.items() if k != "OPENBLAS_THREAD_TIMEOUT"}
+    environment |= {} if given is None else {"OPENBLAS_THREAD_TIMEOUT": given}
+    ran = subprocess.run([sys.executable, "-c", LOOKING.format(first=first)], env=environment, capture_output=True,
+                         text=True, check=True)
+    assert ran.stdout.split() == [seen, left]

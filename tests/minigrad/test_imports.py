@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[2]
 
 #: From the bottom up. A module may import from its own rank and below.
 RANKS: list[set[str]] = [
-    {"minigrad.primitive", "minigrad.tree", "minigrad.environment"},
+    {"minigrad.before_numpy", "minigrad.primitive", "minigrad.tree", "minigrad.environment"},
     {"minigrad.recording"},
     {"minigrad.accumulate"},
     {"minigrad.tape"},
