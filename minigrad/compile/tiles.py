@@ -3,9 +3,9 @@
 A BLAS packs both of its matrices at every call, which for the small products of a time step costs about a third of the
 time. Here the weights are cut once into panels as wide as a few vector registers. A tile of the result, `ROWS` rows by
 one panel, stays in registers while k runs: each entry of the left matrix is spread over a register and multiplied with
-the panel's row (after Goto & van de Geijn 2008, "Anatomy of high-performance matrix multiplication").
-The last tile along an axis overlaps the one before it, so that there are no remainders; the products of a
-row are added up in the same order wherever it lies.
+the panel's row (after Goto & van de Geijn 2008, "Anatomy of high-performance matrix multiplication"). A panel longer
+than the first cache is gone through in parts, each for all rows. The last tile along an axis overlaps the one before
+it, so that there are no remainders; the products of a row are added up in the same order wherever it lies.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from ..environment import blas_info, cpu_features
 from .program import Instruction
 
 ROWS = 4
+#: So much of a panel, in bytes, is read for all rows before the next part: it stays in the first cache.
+DEPTH = 2**15
 #: With fewer rows than this, packing may cost more than it saves in a loop of one or two steps.
 LEAST_ROWS = 16
 #: Products of more multiplications than this are left to a BLAS that has several threads for them.
@@ -33,9 +35,9 @@ from numba.core.cgutils import alloca_once_value, for_range
 
 def _tile(real, lanes, vectors):
     @intrinsic
-    def tile(typing, k, a, ai, b, bi, c, ci, n):
+    def tile(typing, count, k, a, ai, b, bi, c, ci, n, goes_on):
         def build(context, builder, signature, arguments):
-            k, a, ai, b, bi, c, ci, n = arguments
+            count, k, a, ai, b, bi, c, ci, n, goes_on = arguments
             kinds, wide, vector = signature.args, k.type, ir.VectorType(real, lanes)
             nowhere, firsts = ir.Constant(vector, ir.Undefined), ir.Constant(ir.VectorType(ir.IntType(32), lanes), None)
 
@@ -45,10 +47,17 @@ def _tile(real, lanes, vectors):
             def register(base, offset):
                 return builder.bitcast(builder.gep(base, [offset]), vector.as_pointer())
 
-            a, b, c = start(a, ai, kinds[1]), start(b, bi, kinds[3]), start(c, ci, kinds[5])
+            a, b, c = start(a, ai, kinds[2]), start(b, bi, kinds[4]), start(c, ci, kinds[6])
             zero, align = ir.Constant(vector, None), 4
+            goes_on = builder.icmp_signed("!=", goes_on, wide(0))
+            results = [[register(c, builder.add(builder.mul(n, wide(r)), wide(v * lanes))) for v in range(vectors)]
+                       for r in range({rows})]
             sums = [[alloca_once_value(builder, zero) for _ in range(vectors)] for _ in range({rows})]
-            with for_range(builder, k) as loop:
+            with builder.if_then(goes_on):
+                for line, row in zip(sums, results):
+                    for place, result in zip(line, row):
+                        builder.store(builder.load(result, align=align), place)
+            with for_range(builder, count) as loop:
                 row = builder.mul(loop.index, wide(vectors * lanes))
                 panel = [builder.load(register(b, builder.add(row, wide(v * lanes))), align=align)
                          for v in range(vectors)]
@@ -59,13 +68,12 @@ def _tile(real, lanes, vectors):
                     for place, part in zip(line, panel):
                         product = builder.fmul(entry, part, flags=("contract",))
                         builder.store(builder.fadd(builder.load(place), product, flags=("contract",)), place)
-            for r, line in enumerate(sums):
-                for v, place in enumerate(line):
-                    offset = builder.add(builder.mul(n, wide(r)), wide(v * lanes))
-                    builder.store(builder.load(place), register(c, offset), align=align)
+            for line, row in zip(sums, results):
+                for place, result in zip(line, row):
+                    builder.store(builder.load(place), result, align=align)
             return context.get_dummy_value()
 
-        return types.void(k, a, ai, b, bi, c, ci, n), build
+        return types.void(count, k, a, ai, b, bi, c, ci, n, goes_on), build
 
     return tile
 
@@ -80,23 +88,32 @@ _tile{bits} = _tile(ir.{real}Type(), {lanes}, {vectors})
 def pack{bits}(b):
     k, n = b.shape
     count = (n + {panel} - 1) // {panel}
-    packed = np.empty((count, k, {panel}), b.dtype)
+    size = count * k * {panel}
+    packed = np.empty(size + 64 // {bytes}, b.dtype)
+    start = -packed.ctypes.data % 64 // {bytes}  # a register that straddles two lines of the cache is loaded twice
+    packed = packed[start:start + size]
     for j in range(count):
         column = min(j * {panel}, n - {panel})
         for r in range(k):
             for q in range({panel}):
-                packed[j, r, q] = b[r, column + q]
-    return packed.reshape(-1)
+                packed[(j * k + r) * {panel} + q] = b[r, column + q]
+    return packed
 
 
 @njit(**OPTIONS)
 def product{bits}(first, last, k, n, a, ai, b, c, ci):
     first, last, n, k = types.intp(first), types.intp(last), types.intp(n), types.intp(k)
+    whole = last - (last - first) % {rows}
     for j in range(0, n, {panel}):
         column = min(j, n - {panel})
-        for i in range(first, last, {rows}):
-            row = min(i, last - {rows})
-            _tile{bits}(k, a, ai + row * k, b, j * k, c, ci + row * n + column, n)
+        for r in range(0, k, {depth}):
+            count = min({depth}, k - r)
+            for row in range(first, whole, {rows}):
+                _tile{bits}(count, k, a, ai + row * k + r, b, j * k + r * {panel}, c, ci + row * n + column, n, r)
+        row = last - {rows}
+        for r in range(0, k if whole < last else 0, {depth}):  # again from the start: it overlaps what is done
+            count = min({depth}, k - r)
+            _tile{bits}(count, k, a, ai + row * k + r, b, j * k + r * {panel}, c, ci + row * n + column, n, r)
 
 '''
 
@@ -129,8 +146,10 @@ class Tiles:
 
     def source(self, kinds: Iterable[int]) -> str:
         """The functions `pack32(b)` and `product32(first, last, k, n, a, ai, b, c, ci)`, for each number of bits."""
+        width = self.size * self.vectors
         functions = [FUNCTIONS.format(bits=bits, real={32: "Float", 64: "Double"}[bits], lanes=8 * self.size // bits,
-                                      vectors=self.vectors, panel=8 * self.size // bits * self.vectors, rows=ROWS)
+                                      vectors=self.vectors, panel=8 * width // bits, rows=ROWS, bytes=bits // 8,
+                                      depth=DEPTH // width)
                      for bits in sorted(kinds)]
         return "\n\n".join([SOURCE.format(rows=ROWS), *functions])
 

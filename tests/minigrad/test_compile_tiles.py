@@ -7,7 +7,7 @@ from test_scan import assert_same, normal, results
 
 import minigrad as mg
 from minigrad.compile import parts
-from minigrad.compile.tiles import LEAST_ROWS, ROWS, Tiles, tiles
+from minigrad.compile.tiles import DEPTH, LEAST_ROWS, ROWS, Tiles, tiles
 from minigrad.compile.trace import trace
 
 CPUS = {"AVX512F": {"SSE", "AVX2", "AVX512F"}, "AVX2": {"SSE", "AVX2"}, "ASIMD": {"NEON", "ASIMD"}}
@@ -31,11 +31,13 @@ def test_tiles_cover_every_size(cpu, bits):
     panel = cut.panel(dtype)
     pack, product = functions(cut, bits)
     rng = np.random.default_rng(0)
-    for m, k, n in [(ROWS, 1, panel), (ROWS + 1, 7, panel + 1), (2 * ROWS + 3, 33, 3 * panel - 1), (16, 20, 2 * panel)]:
+    depth = DEPTH // (panel * dtype.itemsize)
+    for m, k, n in [(ROWS, 1, panel), (ROWS + 1, 7, panel + 1), (2 * ROWS + 3, 33, 3 * panel - 1), (16, 20, 2 * panel),
+                    (ROWS, depth + 1, panel), (ROWS + 1, 2 * depth + 5, panel + 1), (2 * ROWS, 2 * depth, panel)]:
         a, b = rng.standard_normal((3, m, k)).astype(dtype), rng.standard_normal((k, n)).astype(dtype)
         for matrix in (b, b.T.copy().T):  # as it is, and the transpose of one
             packed = pack(matrix)
-            assert packed.dtype == dtype and packed.size == -(-n // panel) * k * panel
+            assert packed.dtype == dtype and packed.size == -(-n // panel) * k * panel and packed.ctypes.data % 64 == 0
             c = np.full((2, m + 1, n), np.nan, dtype)  # at an offset, with a row that is not to be touched
             product(0, m, k, n, a, 2 * m * k, packed, c, (m + 1) * n)
             assert_allclose(c[1, :m], a[2] @ b, rtol=200 * np.finfo(dtype).eps, atol=50 * np.finfo(dtype).eps)
