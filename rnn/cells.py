@@ -165,6 +165,24 @@ class Cell(Module):
         """One time step from the projected input `a` (batch, G·H): the output and the next state."""
         raise NotImplementedError
 
+    def alike(self) -> tuple[Any, list[Tensor]] | None:
+        """What decides which operations `step` does, and the Tensors it may use: see `minigrad.compile.recall`.
+
+        None for a cell of any other file, whose step is looked at anew at each call.
+        """
+        if type(self).__module__ != __name__:
+            return None
+        settings: list[Any] = [type(self).step]
+        tensors: list[Tensor] = []
+        for name, value in vars(self).items():
+            if isinstance(value, Tensor):
+                tensors.append(value)
+            elif callable(value):  # somebody has put a function in place of ours
+                return None
+            else:
+                settings.append((name, value))
+        return tuple(settings), tensors
+
     def sizes(self) -> Any:
         """The width of each part of the state."""
         return self.State(*(self.hidden_size if part == "c" else self.output_size

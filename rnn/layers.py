@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 import minigrad as mg
 from minigrad import Tensor
 from minigrad.compile.gather import rows_first
+from minigrad.compile.recall import Alike
 from minigrad.nn import Module, Parameter
 from minigrad.tree import tree_leaves, tree_map
 
@@ -51,7 +52,9 @@ def run(cell: Cell, x: Tensor, state: Any, reverse: bool = False, valid: Tensor 
         return new, y
 
     if valid is None and not taps.steps:
-        final, outputs = mg.scan(step, state, a, reverse=reverse, compiled=compiled)
+        alike = cell.alike() if taps is NO_TAPS else None
+        told = step if alike is None else Alike(step, alike[0], [*alike[1], *tree_leaves(U)])
+        final, outputs = mg.scan(told, state, a, reverse=reverse, compiled=compiled)
     else:
         inputs = {"a": a, "masks": dict(taps.steps)} | ({} if valid is None else {"valid": valid})
         final, outputs = mg.scan(step_with_more, state, inputs, reverse=reverse, compiled=compiled)

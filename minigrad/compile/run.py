@@ -1,4 +1,4 @@
-"""The compiled scan: traced at each call, compiled once, and one node on the tape of whoever called it."""
+"""The compiled scan: traced (or recalled) at each call, compiled once, one node on the tape of whoever called it."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from .lower import lower
 from .numpy_backend import Loops, compile_numpy
 from .passes import dead_code, rewritten
 from .program import Program, replay
+from .recall import Recalled, recall, remember
 from .trace import Step, Trace, check_again, structure, trace
 
 Array = NDArray[Any]
@@ -259,10 +260,13 @@ def compiled_scan(step: Step, state: Any, inputs: Any, length: int, reverse: boo
 
 
 def prepare(step: Step, state: Any, inputs: Any, length: int, reverse: bool, backend: str,
-            ) -> tuple[Trace, CompiledScan, list[Any], list[Array]]:
+            ) -> tuple[Trace | Recalled, CompiledScan, list[Any], list[Array]]:
     """Trace, look the program up or compile it, and collect its arguments as the tape knows them and as arrays."""
     first = length - 1 if reverse else 0
-    found = trace(step, state, inputs, first)
+    found: Trace | Recalled | None = recall(step, state, inputs)
+    if found is None:
+        found = traced = trace(step, state, inputs, first)
+        remember(step, state, inputs, traced)
     if backend not in ("numpy", "numba"):
         backend = choose(length, state)
     leaves, sources, values = [*tree_leaves(state), *tree_leaves(inputs)], found.sources, found.values
@@ -295,8 +299,8 @@ def choose(length: int, state: Any) -> str:
     return "numba" if work >= LEAST_WORK and numba_is_there() else "numpy"
 
 
-def _lookup(found: Trace, step: Step, state: Any, inputs: Any, first: int, reverse: bool, needs: tuple[bool, ...],
-            backend: str) -> CompiledScan:
+def _lookup(found: Trace | Recalled, step: Step, state: Any, inputs: Any, first: int, reverse: bool,
+            needs: tuple[bool, ...], backend: str) -> CompiledScan:
     """The compiled program of a trace; compiled now if it is new."""
     key = (found.key, reverse, needs, backend)
     known = CACHE.get(key)
@@ -305,8 +309,9 @@ def _lookup(found: Trace, step: Step, state: Any, inputs: Any, first: int, rever
             known = CACHE.get(key)
             if known is None:
                 try:
-                    check_again(step, state, inputs, first, found)
-                    known = CompiledScan(found.program(), reverse, needs, backend)
+                    new = trace(step, state, inputs, first) if isinstance(found, Recalled) else found
+                    check_again(step, state, inputs, first, new)
+                    known = CompiledScan(new.program(), reverse, needs, backend)
                 except Untraceable as reason:
                     known = reason
                 CACHE[key] = known

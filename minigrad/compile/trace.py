@@ -154,7 +154,7 @@ class Trace:
         self.y_outputs = [self._output(t) for t in tree_leaves(y)]
         self.sources, self.values = tracer.sources, tracer.values
         self.scopes = ["" if n.scope is base else _relative(n.scope, base) for n in tracer.nodes]
-        outside = tuple((v.shape, v.dtype, _differentiable(s))
+        outside = tuple((v.shape, v.dtype, differentiable(s))
                         for s, v in zip(self.sources, self.values, strict=True))
         self.key = (self._described, self._counts, outside, tuple(tracer.body), tuple(self.state_outputs),
                     tuple(self.y_outputs), tuple([n.name for n in tracer.nodes]), tuple(self.scopes))
@@ -167,12 +167,12 @@ class Trace:
     @property
     def differentiable(self) -> tuple[bool, ...]:
         """For each closure, whether a gradient flows to it."""
-        return tuple(map(_differentiable, self.sources))
+        return tuple([differentiable(s) for s in self.sources])
 
     @property
     def suspects(self) -> list[Array]:
         """Arrays that may have been made by the step itself: constants among the closures, arrays in metadata."""
-        return [v for s, v in zip(self.sources, self.values, strict=True) if not _differentiable(s)] \
+        return [v for s, v in zip(self.sources, self.values, strict=True) if not differentiable(s)] \
             + self.tracer.arrays_inside
 
     def program(self) -> Program:
@@ -200,7 +200,8 @@ class Trace:
                        new_state=[values[k] for k in self.state_outputs], ys=[values[k] for k in self.y_outputs])
 
 
-def _differentiable(source: Any) -> bool:
+def differentiable(source: Any) -> bool:
+    """Whether a gradient flows to something from outside, as the tape knows it."""
     return isinstance(source, (Node, Output)) or (isinstance(source, Variable) and source._requires_grad)
 
 
