@@ -245,14 +245,18 @@ class Seq2Seq(Module):
     Args:
         encoder, decoder: whose sizes fit.
         rng: for the coins of scheduled sampling, and for a bridge.
+        carry_cell: whether an LSTM's c comes from the encoder too. If not it begins at zero, and what the decoder
+            knows of the source has come through h and attention (Saito 2018).
 
     Attributes:
         attention_weights: α (batch, target steps, source steps) of the last call or answer; None without
             attention.
     """
 
-    def __init__(self, encoder: Encoder, decoder: Decoder, rng: RandomSource = None) -> None:
+    def __init__(self, encoder: Encoder, decoder: Decoder, rng: RandomSource = None, *,
+                 carry_cell: bool = True) -> None:
         self.rng = np.random.default_rng(rng)
+        self.carry_cell = carry_cell
         self.encoder = encoder
         self.decoder = decoder
         e, d = encoder.recurrent, decoder.recurrent
@@ -264,7 +268,8 @@ class Seq2Seq(Module):
     def build(cls, symbols: int, hidden_size: int, embedding: int, *, target_symbols: int | None = None,
               layer: Callable[..., Recurrent] = LSTM, num_layers: int = 1, bidirectional: bool = False,
               reverse: bool = False, peeky: bool = False, attention: str | None = None,
-              input_feeding: bool = False, rng: RandomSource = None, **options: Any) -> Seq2Seq:
+              input_feeding: bool = False, carry_cell: bool = True, rng: RandomSource = None,
+              **options: Any) -> Seq2Seq:
         """An encoder and a decoder with layers of the same kind and size.
 
         Args:
@@ -274,6 +279,7 @@ class Seq2Seq(Module):
             layer: rnn.LSTM, rnn.GRU, rnn.RNN; `num_layers` of it, and `options` go there.
             bidirectional: of the encoder.
             reverse, peeky, attention, input_feeding: see the module.
+            carry_cell: see the class.
             rng: for everything.
         """
         rng = np.random.default_rng(rng)
@@ -283,7 +289,7 @@ class Seq2Seq(Module):
         write = layer(embedding + S * (peeky + input_feeding), hidden_size, num_layers, rng=rng, **options)
         decoder = Decoder(target_symbols or symbols, embedding, write, source_size=S, peeky=peeky,
                           attention=attention, input_feeding=input_feeding, rng=rng)
-        return cls(encoder, decoder, rng)
+        return cls(encoder, decoder, rng, carry_cell=carry_cell)
 
     def encode(self, sources: ArrayLike, lengths: ArrayLike | None = None) -> tuple[Memory, DecoderState]:
         """Read sources (batch, time), padded at the end after `lengths`: what the decoder needs to begin."""
@@ -295,7 +301,11 @@ class Seq2Seq(Module):
             _, valid = valid_steps(lengths, *sources.shape)
             mask = mg.tensor(valid.data[:, :, 0].T, name="mask")
         memory = self.decoder.memory(h, outputs, mask)
-        return memory, self.decoder.initial_state(final if self.bridge is None else self.bridge(h), memory)
+        state = final if self.bridge is None else self.bridge(h)
+        if not self.carry_cell:
+            state = tuple(s._replace(c=mg.tensor(np.zeros_like(s.c.data), name="c0")) if "c" in s._fields else s
+                          for s in state)
+        return memory, self.decoder.initial_state(state, memory)
 
     def forward(self, sources: ArrayLike, inputs: ArrayLike, lengths: ArrayLike | None = None,
                 teacher_forcing: float = 1.0) -> Tensor:

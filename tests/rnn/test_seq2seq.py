@@ -25,6 +25,8 @@ VARIANTS = [
     {"attention": "dot", "input_feeding": True, "num_layers": 2},
     {"attention": "general", "input_feeding": True, "bidirectional": True, "layer": rnn.RNN, "peeky": True},
     {"bidirectional": True, "peeky": True},
+    {"attention": "dot", "carry_cell": False, "num_layers": 2},
+    {"carry_cell": False, "layer": rnn.GRU},
 ]
 
 
@@ -109,8 +111,9 @@ def lstm_loop(cell, x, h, c):
     return np.stack(ys, axis=1), h, c
 
 
-def test_peeky_attention_against_loops():
-    model = build(reverse=True, peeky=True, attention="dot")
+@pytest.mark.parametrize("carry_cell", [True, False])
+def test_peeky_attention_against_loops(carry_cell):
+    model = build(reverse=True, peeky=True, attention="dot", carry_cell=carry_cell)
     sources, inputs = some(), some(2, T)
     zero = np.zeros((B, H))
     e, d = model.encoder, model.decoder
@@ -118,7 +121,7 @@ def test_peeky_attention_against_loops():
     read = read[:, ::-1]
     peek = np.repeat(h[:, None], T, axis=1)
     x = np.concatenate([d.embedding.weight.data[inputs], peek], axis=2)
-    hs, _, _ = lstm_loop(d.recurrent.cells[0], x, h, c)
+    hs, _, _ = lstm_loop(d.recurrent.cells[0], x, h, c if carry_cell else zero)
     scores = np.exp(np.einsum("bth,bsh->bts", hs, read))
     alpha = scores / scores.sum(axis=2, keepdims=True)
     seen = np.concatenate([alpha @ read, hs, peek], axis=2)
