@@ -22,6 +22,8 @@ LEAST_ENTRIES, LEAST_SHARED = 1000, 100_000
 
 SOURCE = '''\
 """Generated."""
+from contextlib import suppress
+
 import numpy as np
 from llvmlite import ir
 from numba import njit, types
@@ -39,6 +41,17 @@ def float_of(typing, bits):
         return builder.bitcast(arguments[0], ir.FloatType())
 
     return types.float32(types.int32), build
+
+
+@intrinsic
+def wide_registers(typing):
+    """LLVM is to use the widest registers there are in this function: it takes half of them where they are 512 bits."""
+    def build(context, builder, signature, arguments):
+        with suppress(TypeError):  # llvmlite's own `add` knows no attributes with values
+            set.add(builder.function.attributes, '"prefer-vector-width"="512"')
+        return context.get_dummy_value()
+
+    return types.void(), build
 
 
 @njit(fastmath=EXACT, **OPTIONS)
@@ -61,6 +74,7 @@ def exp(x):
 @njit(fastmath=EXACT, **OPTIONS)
 def largest(row, lanes):
     """The largest entry, NaN apart; 0 if that is infinite."""
+    wide_registers()
     n = row.shape[0]
     lanes[:] = row[0]
     for start in range(0, n - LANES + 1, LANES):
@@ -79,6 +93,7 @@ def largest(row, lanes):
 @njit(fastmath=SUM, **OPTIONS)
 def total_of(row, top, buffer):
     """The sum of exp(row - top)."""
+    wide_registers()
     total = F(0)
     for start in range(0, row.shape[0], PART):
         part = row[start:start + PART]
@@ -95,6 +110,7 @@ MATRIX, TARGETS = types.Array(types.float32, 2, "C", readonly=True), types.Array
 
 @njit(types.void(MATRIX, TARGETS, FLOATS), fastmath=EXACT, **OPTIONS)
 def losses(rows, targets, out):
+    wide_registers()
     lanes, buffer = np.empty(LANES, F), np.empty(PART, F)
     for i in range(rows.shape[0]):
         row = rows[i]
@@ -104,6 +120,7 @@ def losses(rows, targets, out):
 
 @njit(types.void(MATRIX, TARGETS, READ, READ, types.Array(types.float32, 2, "C")), fastmath=EXACT, **OPTIONS)
 def slopes(rows, targets, scale, losses, out):
+    wide_registers()
     lanes, buffer = np.empty(LANES, F), np.empty(PART, F)
     for i in range(rows.shape[0]):
         row, slope, s = rows[i], out[i], scale[i]
