@@ -180,11 +180,16 @@ def _cross_entropy(logits: Array, *, targets: Array) -> Any:
     return losses.reshape(targets.shape)
 
 
+def must_be_array(x: Any, what: str) -> None:
+    """A list is told what to become: `what` says what was expected and where."""
+    if not hasattr(x, "shape"):
+        raise TypeError(f"{what}, not a {type(x).__name__}: write mg.tensor(...), or mg.stack([...]) for a list of "
+                        "Tensors.")
+
+
 def count_classes(logits: Any, what: str) -> int:
     """How many classes logits have, along their last axis."""
-    if not hasattr(logits, "shape"):
-        raise TypeError(f"{what} are a Tensor or an array of shape (..., classes), not a {type(logits).__name__}: "
-                        "write mg.tensor(...), or mg.stack([...]) for a list of Tensors.")
+    must_be_array(logits, f"{what} are a Tensor or an array of shape (..., classes)")
     if not logits.shape or not logits.shape[-1]:
         raise ValueError(f"{what} have shape (..., classes), with at least one class; these have {logits.shape}.")
     return int(logits.shape[-1])
@@ -263,8 +268,10 @@ def mse_loss(prediction: Any, target: Any, reduction: Reduction = "mean") -> Any
     """(prediction - target)², averaged by default. The shapes must be equal.
 
     Raises:
-        ValueError: they are not; broadcasting here is nearly always a mistake.
+        TypeError: `prediction` is no array.
+        ValueError: the shapes are not equal; broadcasting here is nearly always a mistake.
     """
+    must_be_array(prediction, "mse_loss: the prediction is a Tensor or an array")
     shapes = prediction.shape, np.shape(getattr(target, "_data", target))
     if shapes[0] != shapes[1]:
         raise ValueError(f"mse_loss compares equal shapes, got {shapes[0]} and {shapes[1]}.")
@@ -278,7 +285,11 @@ def binary_cross_entropy_with_logits(logits: Any, targets: Any, reduction: Reduc
         logits: x, of any shape.
         targets: t in [0, 1], of that shape or one that broadcasts with it.
         reduction: "mean", "sum", or "none" for the losses, in the shape of both together.
+
+    Raises:
+        TypeError: the logits are no array.
     """
+    must_be_array(logits, "binary_cross_entropy_with_logits: logits are a Tensor or an array")
     from .elementwise import softplus
 
     return reduced(softplus(logits) - logits * targets, None, reduction)

@@ -134,6 +134,11 @@ class WeightDrop(Scheme):
     def __init__(self, p: float) -> None:
         self.p = probability(p, "WeightDrop: p")
 
+    def check(self, cell: Cell) -> None:
+        super().check(cell)
+        if not hasattr(cell, "weight_hh"):
+            raise ValueError(f"{self!r} drops entries of weight_hh, and {type(cell).__name__} has no such weight.")
+
     def masks(self, cell: Cell, bottom: bool, top: bool) -> dict[str, Mask]:
         return {"U": Mask(self.p, cell.weight_hh.shape, "call")}
 

@@ -637,6 +637,8 @@ MESSAGES: dict[str, tuple[Callable[[mg.Tensor], Any], tuple[str, ...]]] = {
     "matrix norm": (lambda t: np.linalg.norm(np.outer(t, t), "nuc"), ("Frobenius", "'nuc'")),
     "norm order": (lambda t: np.linalg.norm(t, 0), ("positive orders", "0")),
     "mse shapes": (lambda t: mg.mse_loss(t, np.ones((3, 1))), ("(3,)", "(3, 1)")),
+    "mse of a list": (lambda t: mg.mse_loss([t, t], t), ("list", "mg.stack([...])")),
+    "logits of two classes in a list": (lambda t: mg.binary_cross_entropy_with_logits([1.0], 1.0), ("list", "mg.tensor(...)")),
     "targets": (lambda t: mg.cross_entropy(t, 3), ("0", "2")),
     "targets' dtype": (lambda t: mg.cross_entropy(t, 1.0), ("float64", "integers")),
     "targets' shape": (lambda t: mg.cross_entropy(t, [1, 2]), ("(2,)", "()")),

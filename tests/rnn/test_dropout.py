@@ -447,6 +447,19 @@ def test_a_scheme_that_is_not_defined_for_a_cell(layer, scheme, words):
         layer(D, H, dropout=scheme)
 
 
+def test_weights_that_a_cell_does_not_have_cannot_be_dropped():
+    class Without(rnn.RNNCell):
+        def __init__(self, *arguments, **options):
+            super().__init__(*arguments, **options)
+            del self.weight_hh
+
+    class Layer(rnn.Recurrent):
+        cell_type = Without
+
+    with pytest.raises(ValueError, match="drops entries of weight_hh, and Without has no such weight"):
+        Layer(D, H, dropout=WeightDrop(0.5))
+
+
 @pytest.mark.parametrize("p", [-0.1, 1.0, 1.5, float("nan"), "0.5", True])
 @pytest.mark.parametrize("scheme", [NonRecurrent, RNNDrop, Variational, WeightDrop, Recurrent,
                                     lambda p: Zoneout(cell=p), lambda p: Zoneout(hidden=p), LockedDropout,
