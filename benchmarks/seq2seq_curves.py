@@ -74,6 +74,7 @@ class Learner:
         self.optimiser = mg.optim.Adam(self.model.parameters(), lr=1e-3)
         self.batches = PairBatches(self.training, 128, rng=seed)
         self.curve: list[list[float]] = []  # loss, accuracy in %, milliseconds and CPU milliseconds a step
+        self._settings = repr((sorted(options.items()), seed, published_start))
         self._data = zlib.crc32(np.ascontiguousarray(np.hstack([data.questions, data.answers])).tobytes())
 
     def epoch(self) -> None:
@@ -91,15 +92,17 @@ class Learner:
 
     def save(self, path: Path) -> None:
         """Write all that the next epoch depends on."""
-        mg.save(path, {"data": self._data, "model": self.model.state_dict(), "generators": self.model.generator_state(),
-                       "optimiser": self.optimiser.state_dict(), "batches": self.batches.state_dict(),
-                       "curve": self.curve})
+        mg.save(path, {"data": self._data, "settings": self._settings, "model": self.model.state_dict(),
+                       "generators": self.model.generator_state(), "optimiser": self.optimiser.state_dict(),
+                       "batches": self.batches.state_dict(), "curve": self.curve})
 
     def load(self, path: Path) -> None:
-        """Go on from a file. Raises ValueError where it is of other pairs or another model."""
+        """Go on from a file. Raises ValueError where it is of other pairs, another model or another start."""
         saved = mg.load(path)
         if saved["data"] != self._data:
             raise ValueError(f"{path} was learned from other pairs: give another folder")
+        if saved.get("settings") != self._settings:
+            raise ValueError(f"{path} was learned with other options, seed or first weights: give another folder")
         self.model.load_state_dict(saved["model"])
         self.model.load_generator_state(saved["generators"])
         self.optimiser.load_state_dict(saved["optimiser"])

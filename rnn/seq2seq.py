@@ -245,8 +245,8 @@ class Seq2Seq(Module):
     Args:
         encoder, decoder: whose sizes fit.
         rng: for the coins of scheduled sampling, and for a bridge.
-        carry_cell: whether an LSTM's c comes from the encoder too. If not it begins at zero, and what the decoder
-            knows of the source has come through h and attention (Saito 2018).
+        carry_cell: whether an LSTM's c is taken over too. If not it begins at zero, and what the decoder knows of
+            the source has come through h and attention (Saito 2018). A bridge makes c from h in any case.
 
     Attributes:
         attention_weights: α (batch, target steps, source steps) of the last call or answer; None without
@@ -302,7 +302,7 @@ class Seq2Seq(Module):
             mask = mg.tensor(valid.data[:, :, 0].T, name="mask")
         memory = self.decoder.memory(h, outputs, mask)
         state = final if self.bridge is None else self.bridge(h)
-        if not self.carry_cell:
+        if self.bridge is None and not self.carry_cell:
             state = tuple(s._replace(c=mg.tensor(np.zeros_like(s.c.data), name="c0")) if "c" in s._fields else s
                           for s in state)
         return memory, self.decoder.initial_state(state, memory)

@@ -1,6 +1,7 @@
 """The compiled form of a scan: the loop over time derived from the tape of one of its steps.
 
     trace          one step, run on placeholders, becomes a program
+    recall         steps that always do the same, traced once
     program        what a program is; printing one, and running one with Tensors
     differentiate  the program of the step's gradient, from the rule table
     passes         rewrites of programs, each a function

@@ -22,7 +22,7 @@ _Q = (1.19825839466702e-06, 1.18534705686654e-04, 2.26843463243900e-03, 4.893525
 _LIMIT = 7.90531110763549805
 
 
-class Emitter(Protocol):
+class KernelWriter(Protocol):
     """What a body asks of whoever writes the kernel around it."""
 
     w: Writer
@@ -37,8 +37,8 @@ class Emitter(Protocol):
 class Body:
     """The statements of one loop body."""
 
-    def __init__(self, emitter: Emitter, mine: dict[Value, Instruction], slots: dict[Value, str]) -> None:
-        self.emitter, self.mine, self.slots = emitter, mine, slots
+    def __init__(self, writer: KernelWriter, mine: dict[Value, Instruction], slots: dict[Value, str]) -> None:
+        self.writer, self.mine, self.slots = writer, mine, slots
         self.lines: list[str] = []
         self.known: dict[Any, str] = {}
 
@@ -52,7 +52,7 @@ class Body:
         kind = np.result_type(*floats) if floats else i.result.dtype
         number = f"np.{kind}"
         words = []
-        for k, (access, o) in enumerate(zip(accesses(i, self.emitter.w.lowered) or (), i.operands, strict=True)):
+        for k, (access, o) in enumerate(zip(accesses(i, self.writer.w.lowered) or (), i.operands, strict=True)):
             condition = (p.name == "where" and k == 0) or p in LOGICAL
             if access is None:
                 exact = p in COMPARISONS and isinstance(o, np.floating)  # NumPy's numbers have a dtype, Python's do not
@@ -77,11 +77,11 @@ class Body:
             if not slot.startswith("Z_"):
                 return slot
             column = access.start + moved
-            return self._fetch(f"{slot}k + {self.emitter.size(column)}]" if column else f"{slot}k]") \
+            return self._fetch(f"{slot}k + {self.writer.size(column)}]" if column else f"{slot}k]") \
                 if access.mode == "full" else self._fetch(f"{slot}{access.start}]")
-        if v in self.mine and v not in self.emitter.w.layout.place:
+        if v in self.mine and v not in self.writer.w.layout.place:
             return self.expression(self.mine[v], access.start + moved)
-        return self._fetch(self.emitter.entry(v, access, moved))
+        return self._fetch(self.writer.entry(v, access, moved))
 
     def _fetch(self, text: str) -> str:
         if text not in self.known:

@@ -26,3 +26,6 @@ def test_a_curve_goes_on_where_it_was(tmp_path, capsys):
     assert rows(capsys.readouterr().out) == straight
     with pytest.raises(ValueError, match="other pairs"):
         seq2seq_curves.train("addition", Pairs.from_text(addition(450, rng=1)), 3, PEEKY, tmp_path, compiled=False)
+    for other in ({"seed": 1}, {"published_start": False}):
+        with pytest.raises(ValueError, match="other options, seed or first weights"):
+            seq2seq_curves.train("addition", pairs, 3, PEEKY, tmp_path, compiled=False, **other)

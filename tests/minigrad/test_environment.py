@@ -1,4 +1,4 @@
-"""What the machine computes with, and what to set: reported, never changed."""
+"""What the machine computes with, and what to set: reported, not changed, but for how long OpenBLAS's threads wait."""
 
 import os
 import subprocess

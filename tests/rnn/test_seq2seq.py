@@ -27,6 +27,7 @@ VARIANTS = [
     {"bidirectional": True, "peeky": True},
     {"attention": "dot", "carry_cell": False, "num_layers": 2},
     {"carry_cell": False, "layer": rnn.GRU},
+    {"carry_cell": False, "bidirectional": True},
 ]
 
 
