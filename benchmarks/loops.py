@@ -24,7 +24,7 @@ import numpy as np
 
 import minigrad as mg
 import rnn
-from benchmarks.timing import interleave
+from benchmarks.timing import interleave, turn_of
 from minigrad.environment import blas_info, cpu_name, keep_memory
 
 LENGTHS = (64, 256, 1024, 4096)
@@ -61,7 +61,7 @@ def variants(batch: int, input_size: int, hidden: int, time: int, repeats: int, 
     steps = {name: step(layer, x) for name, layer in layers(input_size, hidden).items()}
     for run in steps.values():
         run()  # compiles
-    took = typical(interleave(steps, repeats), statistic)
+    took = typical(interleave({name: turn_of(run) for name, run in steps.items()}, repeats), statistic)
     print(f"\n| LSTM ({batch}, {input_size}, {hidden}, {time}) | ms | ÷ plain |\n|---|--:|--:|")
     for name, seconds in took.items():
         print(f"| {name} | {1000 * seconds:.2f} | {seconds / took['plain']:.2f} |")
@@ -92,7 +92,7 @@ def lengths(batch: int, input_size: int, hidden: int, repeats: int, statistic: s
         cells = []
         for run in steps.values():
             run()  # compiles
-        took = typical(interleave(steps, repeats), statistic)
+        took = typical(interleave({name: turn_of(run) for name, run in steps.items()}, repeats), statistic)
         for name, run in steps.items():
             tracemalloc.start()
             run()

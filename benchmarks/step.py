@@ -4,9 +4,12 @@
     python -m benchmarks.step --shapes small --threads 1 --repeats 5                       a look: seconds
     python -m benchmarks.step --cell gru --contenders minigrad torch-nn products
 
-Each setting of threads and BLAS kernels runs in a process of its own, confined to as many cores as it has
-threads; within it the contenders take turns. The numbers are medians (`--statistic min` on a busy machine).
-All start from the same weights, and their losses and gradients are compared before anything is timed.
+Each contender runs in a process of its own, confined to as many cores as it has threads; they take turns. The
+numbers are medians (`--statistic min` on a busy machine). All start from the same weights, and their losses and
+gradients are compared before anything is timed.
+
+Each runs as its users run it. For minigrad that is what `rnn train` does: `keep_memory` has the C library keep freed
+memory for the next step. `--keep-memory` does the same for all.
 
 The BLAS of NumPy is OpenBLAS as a rule, which may choose older kernels than the CPU has. "best" sets
 OPENBLAS_CORETYPE to what minigrad.environment advises, "default" leaves it, and any other word is taken for
@@ -25,11 +28,19 @@ import signal
 import statistics
 import subprocess
 import sys
+from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from benchmarks.problem import GATES, SHAPES, Problem, Shape
+import numpy as np
+
+from benchmarks.contenders import CONTENDERS, LABELS
+from benchmarks.problem import GATES, SHAPES, Shape
+from benchmarks.process import Contender
+from benchmarks.timing import interleave
 from minigrad import before_numpy
+from minigrad.environment import cpu_name
 
 AGAINST = {
     "torch-cells": "PyTorch's cell loop",
@@ -43,20 +54,17 @@ AGAINST = {
 def main() -> None:
     """Parse the options; start a process for each setting; print its tables as they come."""
     options = _options().parse_args()
-    if options.measure:
-        print(json.dumps(measure(options)), flush=True)
-        return
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # an exit takes the running child with it
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # an exit takes the running children with it
     everything = []
     for threads in options.threads:
         seen: dict[str, str] = {}
         for blas in options.blas:
-            core = _run(threads, blas, probe=True)["core"]
+            core = _probe(threads, blas)["core"]
             if core in seen:
                 print(f"\n{_plural(threads, 'thread')}: “{blas}” BLAS is “{seen[core]}” again: {core}.\n")
                 continue
             seen[core] = blas
-            result = _run(threads, blas, options)
+            result = measure(threads, blas, options)
             everything.append(result)
             print("\n".join(report(result, options.statistic)), flush=True)
     if options.json:
@@ -64,8 +72,6 @@ def main() -> None:
 
 
 def _options() -> argparse.ArgumentParser:
-    from benchmarks.contenders import CONTENDERS
-
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.step", description=(__doc__ or "").split("\n\n")[0]
     )
@@ -80,16 +86,16 @@ def _options() -> argparse.ArgumentParser:
     add("--repeats", type=int, default=15)
     add("--budget", type=float, default=8.0, help="seconds for a contender on a shape, after three repeats")
     add("--statistic", choices=["median", "min"], default="median")
+    add("--keep-memory", action="store_true", help="the C library keeps freed memory, for all contenders alike")
     add("--json", help="write every measured time to this file")
-    add("--measure", action="store_true", help=argparse.SUPPRESS)  # the child process
     return parser
 
 
-# ---------------------------------------------------------------------------------- a process per setting
+# ---------------------------------------------------------------------------------- a process per contender
 
 
-def _run(threads: int, blas: str, options: argparse.Namespace | None = None, probe: bool = False) -> Any:
-    """Measure in a fresh process, whose libraries read their settings at import."""
+def _environment(threads: int, blas: str) -> dict[str, str]:
+    """The variables of a contender's process: libraries read them at import."""
     count = str(threads)
     environment = os.environ | {
         "OMP_NUM_THREADS": count,
@@ -105,99 +111,67 @@ def _run(threads: int, blas: str, options: argparse.Namespace | None = None, pro
         core = _best_core() if blas == "best" else blas
         if core:
             environment["OPENBLAS_CORETYPE"] = core
-    if probe:
-        code = "import json; from minigrad.environment import blas_info; print(json.dumps(blas_info()))"
-        command = [sys.executable, "-c", code]
-    else:
-        assert options is not None
-        command = [sys.executable, "-m", "benchmarks.step", "--measure", "--threads", count, "--blas", blas,
-                   "--cell", options.cell, "--repeats", str(options.repeats), "--budget", str(options.budget),
-                   "--shapes", *options.shapes, "--contenders", *options.contenders]
-    finished = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
-    return json.loads(finished.stdout.splitlines()[-1])
+    return environment
 
 
+def _probe(threads: int, blas: str) -> Any:
+    """What `blas_info` says in such a process."""
+    code = "import json; from minigrad.environment import blas_info; print(json.dumps(blas_info()))"
+    command = [sys.executable, "-c", code]
+    printed = subprocess.run(command, env=_environment(threads, blas), stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(printed.stdout.splitlines()[-1])
+
+
+@cache
 def _best_core() -> str | None:
     """The kernel that `blas_info` advises, or None where the default is as good."""
-    advice = _run(1, "default", probe=True)["advice"]
+    advice = _probe(1, "default")["advice"]
     _, found, rest = advice.partition("OPENBLAS_CORETYPE=")
     return rest.split()[0] if found else None
 
 
-def measure(options: argparse.Namespace) -> dict[str, Any]:
-    """In the child: build every contender on every shape, compare them, time them."""
-    threads = options.threads[0]
-    if hasattr(os, "sched_setaffinity"):  # Linux; elsewhere the variables must do
-        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-threads:])
-    from benchmarks.contenders import CONTENDERS
-    from benchmarks.problem import NotAvailable
-    from benchmarks.timing import interleave
-    from minigrad.environment import keep_memory
-
-    keep_memory()  # for all contenders alike: they share the C library's allocator
-    if any(name.startswith("torch") for name in options.contenders):
-        try:
-            import torch
-
-            torch.set_num_threads(threads)
-        except ImportError:
-            pass
+def measure(threads: int, blas: str, options: argparse.Namespace) -> dict[str, Any]:
+    """Start every contender; on each shape, compare them and time them."""
+    environment = _environment(threads, blas)
     shapes = list(SHAPES) if "all" in options.shapes else options.shapes
     times: dict[str, dict[str, list[float]]] = {}
     notes: list[str] = []
-    for shape in shapes:
-        print(f"… {options.cell}, {shape}, {_plural(threads, 'thread')}", file=sys.stderr, flush=True)
-        problem = Problem(SHAPES[shape], options.cell)
-        steps, results = {}, {}
+    with ExitStack() as running:
+        contenders = []
         for name in options.contenders:
-            try:
-                step = CONTENDERS[name](problem)
-                results[name] = step()  # compiles, allocates
-                steps[name] = step
-            except NotAvailable as reason:
-                notes.append(f"{name}, {shape}: {reason}")
-            except Exception as error:
-                notes.append(f"{name}, {shape}: FAILED, {type(error).__name__}: {error}")
-        notes += disagreements(shape, results)
-        pause = 0.02 if threads > 1 else 0.0
-        times[shape] = interleave(steps, repeats=options.repeats, budget=options.budget, pause=pause)
-    return {"cell": options.cell, "threads": threads, "blas": options.blas[0], "times": times, "notes": notes,
-            "machine": machine(), "versions": versions()}
+            keeps = options.keep_memory or name.startswith("minigrad")
+            contenders.append(Contender(name, options.cell, threads, keeps, environment))
+            running.callback(contenders[-1].stop)
+        for shape in shapes:
+            print(f"… {options.cell}, {shape}, {_plural(threads, 'thread')}", file=sys.stderr, flush=True)
+            built = {contender: contender.build(shape) for contender in contenders}
+            notes += [answer["note"] for answer in built.values() if "note" in answer]
+            results = {c.name: answer for c, answer in built.items() if "note" not in answer}
+            notes += disagreements(shape, results)
+            turns = {c.name: c.turn for c in contenders if c.name in results}
+            times[shape] = interleave(turns, options.repeats, options.budget, pause=0.02 if threads > 1 else 0.0)
+        versions = {"Python": platform.python_version()}
+        for contender in contenders:
+            versions |= contender.versions()
+    machine = {"cpu": cpu_name(), "cores": os.cpu_count(), "system": platform.system(), "blas": _probe(threads, blas)}
+    return {"cell": options.cell, "threads": threads, "blas": blas, "times": times, "notes": notes,
+            "machine": machine, "versions": versions}
 
 
-def disagreements(shape: str, results: dict[str, tuple[Any, Any]]) -> list[str]:
+def disagreements(shape: str, results: dict[str, dict[str, Any]]) -> list[str]:
     """A line for each contender whose loss, or embedding gradient, is not the first one's to 0.1 %."""
-    import numpy as np
-
     lines: list[str] = []
-    known = {name: result for name, result in results.items() if result[0] is not None}
+    known = {name: (result["loss"], np.load(result["gradient"])) for name, result in results.items()
+             if result["loss"] is not None}
     if not known:
         return lines
     first, (loss, gradient) = next(iter(known.items()))
-    gradient = np.asarray(gradient)
     for name, (other_loss, other_gradient) in known.items():
-        off = abs(float(other_loss) - float(loss)) / abs(float(loss))
-        turned = np.linalg.norm(np.asarray(other_gradient) - gradient) / np.linalg.norm(gradient)
+        off = abs(other_loss - loss) / abs(loss)
+        turned = np.linalg.norm(other_gradient - gradient) / np.linalg.norm(gradient)
         if off > 1e-3 or turned > 1e-3:
             lines.append(f"{name}, {shape}: DISAGREES with {first} (loss {off:.1e}, gradient {turned:.1e})")
     return lines
-
-
-def machine() -> dict[str, Any]:
-    """What the table's heading says of the machine and of NumPy's BLAS."""
-    from minigrad.environment import blas_info, cpu_name
-
-    return {"cpu": cpu_name(), "cores": os.cpu_count(), "system": platform.system(), "blas": blas_info()}
-
-
-def versions() -> dict[str, str]:
-    """Versions of Python and of the libraries that are loaded."""
-    found = {"Python": platform.python_version()}
-    names = {"numpy": "NumPy", "torch": "PyTorch", "jax": "JAX", "mygrad": "MyGrad", "numba": "numba"}
-    for module, name in names.items():
-        if module in sys.modules:
-            found[name] = str(getattr(sys.modules[module], "__version__", "?"))
-    return found
 
 
 # ---------------------------------------------------------------------------------------------- the tables
@@ -223,7 +197,7 @@ def report(result: dict[str, Any], statistic: str = "median") -> list[str]:
         f"{result['machine']['system']}. " + ", ".join(f"{k} {v}" for k, v in result["versions"].items())
         + f". {blas['library']} {blas['version']}, {_plural(blas['threads'], 'thread')}. "
         f"{'Least' if statistic == 'min' else 'Median'} of up to {most}, "
-        "interleaved. Shapes are (batch, input, hidden, time, vocabulary).",
+        "in turns. Shapes are (batch, input, hidden, time, vocabulary).",
         "",
     ]
     lines += _table("milliseconds", took, names, labels, None)
@@ -261,8 +235,6 @@ def _table(
 
 
 def _labels(cell: str) -> dict[str, str]:
-    from benchmarks.contenders import LABELS
-
     return {name: label.format(CELL=cell.upper()) for name, label in LABELS.items()}
 
 

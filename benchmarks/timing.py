@@ -7,9 +7,26 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+#: `turn(calls, warm)`: seconds per call, of `calls` in a row, after one that is not timed if `warm`.
+Turn = Callable[[int, bool], float]
+
+
+def turn_of(call: Callable[[], Any]) -> Turn:
+    """Turns of a function in this process."""
+
+    def turn(calls: int, warm: bool) -> float:
+        if warm:
+            call()
+        start = time.perf_counter()
+        for _ in range(calls):
+            call()
+        return (time.perf_counter() - start) / calls
+
+    return turn
+
 
 def interleave(
-    contenders: dict[str, Callable[[], Any]],
+    turns: dict[str, Turn],
     repeats: int = 15,
     budget: float = 8.0,
     turn: float = 0.01,
@@ -19,33 +36,19 @@ def interleave(
 
     Each has been called once before. A turn is a pause (in which the last one's threads stop spinning), a
     call that is not timed when calls are short, and then enough calls to fill `turn` seconds, of which it
-    gives the mean. A contender leaves after `budget` seconds, but not before its third turn. The garbage
-    collector runs as usual over what the contenders make; what the libraries made at import is frozen, or one
-    would pay for another's heap.
+    gives the mean. A contender leaves after `budget` seconds, but not before its third turn.
     """
-    calls: dict[str, int] = {}
-    for name, call in contenders.items():
-        start = time.perf_counter()
-        call()
-        seconds = time.perf_counter() - start
-        calls[name] = max(1, min(1000, round(turn / seconds)))
+    calls = {name: max(1, min(1000, round(turn / take(1, False)))) for name, take in turns.items()}
+    times: dict[str, list[float]] = {name: [] for name in turns}
+    spent = dict.fromkeys(turns, 0.0)
     gc.collect()
-    gc.freeze()
-    times: dict[str, list[float]] = {name: [] for name in contenders}
-    spent = dict.fromkeys(contenders, 0.0)
     for _ in range(repeats):
-        for name, call in contenders.items():
+        for name, take in turns.items():
             if spent[name] > budget and len(times[name]) >= 3:
                 continue
             if pause:
                 time.sleep(pause)
             begin = time.perf_counter()
-            if not times[name] or times[name][-1] < 5 * turn:
-                call()
-            start = time.perf_counter()
-            for _ in range(calls[name]):
-                call()
-            end = time.perf_counter()
-            times[name].append((end - start) / calls[name])
-            spent[name] += end - begin
+            times[name].append(take(calls[name], not times[name] or times[name][-1] < 5 * turn))
+            spent[name] += time.perf_counter() - begin
     return times
