@@ -52,6 +52,8 @@ class Gradients:
         later = self.deferred.pop(key, None)
         if later is not None:
             self.add(key, fit(settle(later), key.shape, key.dtype))
+            if self._in_place:
+                self._owned.add(key)  # what was settled is new, and so is a sum with it
         return self.total.pop(key, None)
 
     def take_owned(self, key: Any) -> Array | None:

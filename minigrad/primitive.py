@@ -72,7 +72,8 @@ class Primitive:
             # positions are (y, k, arrays): what follows k stands for every argument alike
             self.keeps = (any(any(positions[2:]) for positions in read),)
         else:
-            self.keeps = tuple(any(p[i + 1] for p in read if i + 1 < len(p)) for i in range(len(self.rules)))
+            count = len(read[0]) - 1 if joint else len(self.rules)
+            self.keeps = tuple(any(p[i + 1] for p in read if i + 1 < len(p)) for i in range(count))
         self.keeps_nothing = not any(self.keeps)
         self.keeps_everything = all(self.keeps)
 
@@ -143,7 +144,7 @@ def rule(function: Callable[..., Any], *rules: Rule | None, name: str | None = N
     return made
 
 
-def primitive(*rules: Rule | None, variadic: bool = False, outputs: bool = False,
+def primitive(*rules: Rule | None, variadic: bool = False, outputs: bool = False, joint: bool = False,
               name: str | None = None) -> Callable[[Callable[..., Any]], Primitive]:
     """Decorator: make a primitive of a function of our own, with one rule per array argument.
 
@@ -152,7 +153,8 @@ def primitive(*rules: Rule | None, variadic: bool = False, outputs: bool = False
     """
 
     def declare(forward: Callable[..., Any]) -> Primitive:
-        made = Primitive(name or forward.__name__.strip("_"), forward, rules, variadic=variadic, outputs=outputs)
+        made = Primitive(name or forward.__name__.strip("_"), forward, rules, variadic=variadic, outputs=outputs,
+                         joint=joint)
         PRIMITIVES.append(made)
         return made
 

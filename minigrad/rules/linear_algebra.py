@@ -6,14 +6,16 @@ and become one product of the stacked rows, when all are there.
 
 from __future__ import annotations
 
+import functools
 import math
+import operator
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..accumulate import Deferred, lies_swapped
+from ..accumulate import Deferred, lies_swapped, unbroadcast
 from ..primitive import implements, primitive
 from ..recording import LOCAL
 
@@ -88,9 +90,40 @@ def matmul(a: Array, b: Array) -> Any:
     return a @ b
 
 
-@primitive(lambda g, y, x, weight, bias: matmul_left(g, x, weight),
-           lambda g, y, x, weight, bias: matmul_right(g, x, weight),
-           lambda g, y, x, weight, bias: g)
+def linear_slopes(g: Any, x: Any, weight: Any, bias_shape: tuple[int, ...]) -> list[Any]:
+    """The cotangents of x, weight and bias in y = x @ weight + bias, where g may be much wider than x: a vocabulary.
+
+    Then the weight's product brings the bias's sum over all rows as well, where each row of x has a 1 at its end.
+    """
+    left = Deferred(settle_left, g, x, weight)
+    if weight.ndim != 2 or x.ndim < 2 or bias_shape != weight.shape[1:] or weight.shape[1] < 8 * weight.shape[0]:
+        return [left, matmul_right(g, x, weight), g]
+    both = functools.cache(lambda: settle_products([(with_ones(x), g)]))
+    return [left, Deferred(settle_weights, x, g, both), Deferred(settle_biases, g, both)]
+
+
+def with_ones(x: Any) -> Any:
+    """x with a 1 at the end of each row."""
+    return np.concatenate([x, np.ones((*x.shape[:-1], 1), x.dtype)], axis=-1)
+
+
+def settle_left(items: list[Any]) -> Any:
+    """The cotangents of the left factor; deferred only so that one that nobody wants is not computed."""
+    return functools.reduce(operator.add, [matmul_left(g, a, b) for g, a, b in items])
+
+
+def settle_weights(items: list[Any]) -> Any:
+    """Σ xᵀ g over all uses of a weight."""
+    return items[0][2]()[:-1] if len(items) == 1 else settle_products([(x, g) for x, g, _ in items])
+
+
+def settle_biases(items: list[Any]) -> Any:
+    """Σ g over all uses of a bias."""
+    return items[0][1]()[-1] if len(items) == 1 else functools.reduce(
+        operator.add, [unbroadcast(g, shape=g.shape[-1:]) for g, _ in items])
+
+
+@primitive(lambda g, y, x, weight, bias: linear_slopes(g, x, weight, bias.shape), joint=True)
 def _linear(x: Array, weight: Array, bias: Array) -> Any:
     y = np.asarray(matmul.forward(x, weight), np.result_type(x, weight, bias))
     return np.add(y, bias, out=y)

@@ -639,6 +639,15 @@ def matmul(p: Program, rng: Rng) -> Step:
 
 
 @maker(2)
+def linear(p: Program, rng: Rng) -> Step:
+    i = any_value(p, rng, 1, 4)
+    k, n = p.values[i].shape[-1], int(rng.integers(1, 20))
+    biases: list[tuple[int, ...]] = [(n,), (), (1,), (1, n)][:p.values[i].ndim + 2]
+    weight, bias = of_shape(p, rng, (k, n)), of_shape(p, rng, one_of(rng, biases))
+    return Step("mg.linear({0}, {1}, {2})", mg.linear, lambda x, w, b: x @ w + b, (i, weight, bias))
+
+
+@maker(2)
 def product_of_two(p: Program, rng: Rng) -> Step | None:
     i = any_value(p, rng, 1, 3)
     a = p.values[i].shape

@@ -400,6 +400,10 @@ add("linear", lambda x, w, b: mg.linear(np.swapaxes(np.tanh(x), 0, 1), w, b), no
     case="of what was computed time first")
 add("linear", lambda x, w, b: mg.linear(np.tanh(mg.linear(x, w, b)), w, b), normal(2, 3), normal(3, 3), normal(3),
     case="weight used twice")
+add("linear", mg.linear, normal(2, 3, 2), normal(2, 16), normal(16), case="a vocabulary")
+add("linear", mg.linear, normal(3, 1), normal(1, 8), normal(1), case="a vocabulary with one bias")
+add("linear", lambda x, w, b: mg.linear(x, w, b) * mg.linear(x * x, w, b), normal(3, 1), normal(1, 8), normal(8),
+    case="a vocabulary used twice")
 add("dot", np.dot, normal(), normal(3))
 add("dot", np.dot, normal(2, 3, 4), normal(2, 4, 3))
 add("dot", lambda x: x.dot(2.0), normal(3), case="with a number")

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import copy
 import math
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.testing import assert_allclose
 
 import minigrad as mg
 from minigrad import nn
 from minigrad.nn import initialisers
+from minigrad.rules.linear_algebra import matmul
 from minigrad.tree import tree_leaves, tree_map
 
 
@@ -147,6 +150,39 @@ def test_scopes_and_names_reach_the_tape() -> None:
         assert text in tape
     scopes = {node.scope.label for node in mg.tape(y).nodes if node.scope}
     assert {"Embedding", "Linear", "Branch", "Net"} <= scopes
+
+
+def test_a_wide_linear_layer_computes_no_gradient_that_nobody_wants(monkeypatch) -> None:
+    """The bias's gradient comes with the weight's product, and with the same bits if the weight's is not wanted."""
+    products, forward = [], matmul.forward
+
+    def counting(a: Any, b: Any) -> Any:
+        products.append(np.shape(a) + np.shape(b))
+        return forward(a, b)
+
+    monkeypatch.setattr(matmul, "forward", counting)
+    x, weight, bias = (np.random.default_rng(0).normal(size=shape) for shape in ((5, 2), (2, 16), (16,)))
+
+    def made_by(*wanted: bool) -> list[tuple[int, ...]]:
+        leaves = [mg.tensor(v, requires_grad=w) for v, w in zip((x, weight, bias), wanted, strict=True)]
+        total = mg.linear(*leaves).sum()
+        products.pop()
+        if any(wanted):
+            total.backward()
+        expected = [np.ones((5, 16)) @ weight.T, x.T @ np.ones((5, 16)), np.full(16, 5.0)]
+        for leaf, w, value in zip(leaves, wanted, expected, strict=True):
+            assert (leaf.grad is not None) is w
+            if w:
+                assert_allclose(leaf.grad, value)
+        made, products[:] = products[:], []
+        return made
+
+    to_x, to_weight = (5, 16, 16, 2), (3, 5, 5, 16)
+    assert made_by(False, True, True) == [to_weight]
+    assert made_by(False, False, True) == [to_weight]
+    assert made_by(False, False, False) == []
+    assert made_by(True, False, False) == [to_x]
+    assert sorted(made_by(True, True, True)) == sorted([to_x, to_weight])
 
 
 def test_the_scope_is_left_after_an_error() -> None:
