@@ -3,8 +3,8 @@
     python -m benchmarks.process NAME CELL THREADS [--keep-memory]      what the parent starts
 
 The two talk in lines of JSON: `{"build": shape}` is answered with the loss, and the file that holds the embedding's
-gradient, or with a note that says why there is none; `{"turn": [calls, warm]}` with the seconds of a call.
-Between its turns a contender waits for the next line, and takes no time from the others.
+gradient, or with a note that says why there is none; `{"turn": [calls, warm]}` with the seconds of
+each call. Between its turns a contender waits for the next line, and takes no time from the others.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ class Contender:
         """Make the step for this shape and run it once: {"loss": …, "gradient": a file or None}, or {"note": …}."""
         return dict(self._ask({"build": shape}))
 
-    def turn(self, calls: int, warm: bool) -> float:
+    def turn(self, calls: int, warm: bool) -> list[float]:
         """See `benchmarks.timing.Turn`."""
-        return float(self._ask({"turn": [calls, warm]})["seconds"])
+        return list(self._ask({"turn": [calls, warm]})["seconds"])
 
     def versions(self) -> dict[str, str]:
         """Of the libraries that it has loaded."""

@@ -196,7 +196,7 @@ def report(result: dict[str, Any], statistic: str = "median") -> list[str]:
         f"{result['machine']['cpu']}, {_plural(result['machine']['cores'], 'core')}, "
         f"{result['machine']['system']}. " + ", ".join(f"{k} {v}" for k, v in result["versions"].items())
         + f". {blas['library']} {blas['version']}, {_plural(blas['threads'], 'thread')}. "
-        f"{'Least' if statistic == 'min' else 'Median'} of up to {most}, "
+        f"{'Least' if statistic == 'min' else 'Median'} of up to {most} steps, "
         "in turns. Shapes are (batch, input, hidden, time, vocabulary).",
         "",
     ]

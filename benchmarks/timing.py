@@ -5,22 +5,24 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
-#: `turn(calls, warm)`: seconds per call, of `calls` in a row, after one that is not timed if `warm`.
-Turn = Callable[[int, bool], float]
+#: `turn(calls, warm)`: the seconds of each of `calls` in a row, after one that is not timed if `warm`.
+Turn = Callable[[int, bool], list[float]]
 
 
 def turn_of(call: Callable[[], Any]) -> Turn:
     """Turns of a function in this process."""
 
-    def turn(calls: int, warm: bool) -> float:
+    def turn(calls: int, warm: bool) -> list[float]:
         if warm:
             call()
-        start = time.perf_counter()
+        ticks = [time.perf_counter()]
         for _ in range(calls):
             call()
-        return (time.perf_counter() - start) / calls
+            ticks.append(time.perf_counter())
+        return [end - start for start, end in pairwise(ticks)]
 
     return turn
 
@@ -32,13 +34,15 @@ def interleave(
     turn: float = 0.01,
     pause: float = 0.0,
 ) -> dict[str, list[float]]:
-    """Seconds per call of each contender, measured A B C A B C … for `repeats` rounds.
+    """Seconds of each contender's calls, measured A B C A B C … for `repeats` rounds.
 
     Each has been called once before. A turn is a pause (in which the last one's threads stop spinning), a
-    call that is not timed when calls are short, and then enough calls to fill `turn` seconds, of which it
-    gives the mean. A contender leaves after `budget` seconds, but not before its third turn.
+    call that is not timed when calls are short, and then enough calls to fill `turn` seconds. A contender
+    leaves after `budget` seconds, but not before its third call.
     """
-    calls = {name: max(1, min(1000, round(turn / take(1, False)))) for name, take in turns.items()}
+    calls = {}
+    for name, take in turns.items():
+        calls[name] = max(1, min(1000, round(turn / min(take(1, False) + take(1, False)))))
     times: dict[str, list[float]] = {name: [] for name in turns}
     spent = dict.fromkeys(turns, 0.0)
     gc.collect()
@@ -49,6 +53,6 @@ def interleave(
             if pause:
                 time.sleep(pause)
             begin = time.perf_counter()
-            times[name].append(take(calls[name], not times[name] or times[name][-1] < 5 * turn))
+            times[name] += take(calls[name], not times[name] or times[name][-1] < 5 * turn)
             spent[name] += time.perf_counter() - begin
     return times
