@@ -121,7 +121,8 @@ def main() -> None:
     a = parser.parse_args()
     keep_memory()
     blas = blas_info()
-    print(f"{cpu_name()}; {blas['library']} {blas['core']}, {blas['threads']} threads; {a.statistic} of {a.repeats}")
+    print(f"{cpu_name()}; {blas['library']} {blas['core']}, {blas['threads']} threads; "
+          f"{a.statistic} over {a.repeats} turns")
     if a.what == "variants":
         variants(a.batch, a.input, a.hidden, a.time, a.repeats, a.statistic)
     else:

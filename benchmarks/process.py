@@ -1,9 +1,9 @@
 """A contender in a process of its own, as its users run it: with its own threads, heap and garbage collector.
 
-    python -m benchmarks.process NAME CELL THREADS [--keep-memory]      what the parent starts
+    python -m benchmarks.process NAME CELL THREADS FOLDER [--keep-memory]      what the parent starts
 
-The two talk in lines of JSON: `{"build": shape}` is answered with the loss, and the file that holds the embedding's
-gradient, or with a note that says why there is none; `{"turn": [calls, warm]}` with the seconds of
+The two talk in lines of JSON: `{"build": shape}` is answered with the loss, and the file in FOLDER that holds the
+embedding's gradient, or with a note that says why there is none; `{"turn": [calls, warm]}` with the seconds of
 each call. Between its turns a contender waits for the next line, and takes no time from the others.
 """
 
@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import gc
 import json
 import os
+import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,12 +24,17 @@ from typing import Any
 from benchmarks.timing import turn_of
 
 
+class Ended(Exception):
+    """A contender's process is gone."""
+
+
 class Contender:
     """The parent's side of one contender."""
 
-    def __init__(self, name: str, cell: str, threads: int, keep_memory: bool, environment: Mapping[str, str]) -> None:
+    def __init__(self, name: str, cell: str, threads: int, folder: str, keep_memory: bool,
+                 environment: Mapping[str, str]) -> None:
         self.name = name
-        command = [sys.executable, "-m", "benchmarks.process", name, cell, str(threads)]
+        command = [sys.executable, "-m", "benchmarks.process", name, cell, str(threads), folder]
         self._process = subprocess.Popen([*command, *["--keep-memory"] * keep_memory], env=environment, text=True,
                                          stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=1)
 
@@ -45,9 +51,9 @@ class Contender:
         return dict(self._ask({"versions": True}))
 
     def stop(self) -> None:
-        """End the process."""
-        with contextlib.suppress(OSError):  # one that is gone already
-            self._process.communicate("")
+        """End the process, whatever it is at."""
+        self._process.kill()
+        self._process.wait()
 
     def _ask(self, question: dict[str, Any]) -> Any:
         assert self._process.stdin and self._process.stdout
@@ -57,16 +63,20 @@ class Contender:
         except OSError:
             answer = ""
         if not answer:
-            raise SystemExit(f"{self.name}: its process ended with status {self._process.wait()}.")
+            raise Ended(f"the process of {self.name} ended with status {self._process.wait()}")
         return json.loads(answer)
 
 
 def serve() -> None:
     """The contender's side: answer until the parent has nothing more to ask."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent's affair
+    answers = os.dup(1)
+    os.dup2(2, 1)  # what libraries print goes elsewhere
     parser = argparse.ArgumentParser()
     parser.add_argument("name")
     parser.add_argument("cell")
     parser.add_argument("threads", type=int)
+    parser.add_argument("folder", type=Path)
     parser.add_argument("--keep-memory", action="store_true")
     options = parser.parse_args()
     if hasattr(os, "sched_setaffinity"):  # Linux; elsewhere the variables must do
@@ -83,44 +93,43 @@ def serve() -> None:
             import torch
 
             torch.set_num_threads(options.threads)
+    step = None
 
-    with tempfile.TemporaryDirectory() as folder, open(os.dup(1), "w", buffering=1) as answers:
-        os.dup2(2, 1)  # what libraries print goes elsewhere
-        step = None
+    def build(shape: str) -> dict[str, Any]:
+        nonlocal step
+        step = None  # frees what the last shape took
+        step = CONTENDERS[options.name](Problem(SHAPES[shape], options.cell))
+        loss, gradient = step()  # compiles, allocates
+        gc.collect()
+        file = _kept(gradient, options.folder, options.name)
+        return {"loss": None if loss is None else float(loss), "gradient": file}
 
-        def build(shape: str) -> dict[str, Any]:
-            nonlocal step
-            step = None  # frees what the last shape took
-            step = CONTENDERS[options.name](Problem(SHAPES[shape], options.cell))
-            loss, gradient = step()  # compiles, allocates
-            return {"loss": None if loss is None else float(loss), "gradient": _kept(gradient, Path(folder))}
-
-        for line in sys.stdin:
-            question = json.loads(line)
-            try:
-                if "build" in question:
-                    answer: dict[str, Any] = build(question["build"])
-                elif "turn" in question:
-                    assert step is not None
-                    answer = {"seconds": turn_of(step)(*question["turn"])}
-                else:
-                    answer = versions()
-            except NotAvailable as reason:
-                answer = {"note": f"{options.name}, {question.get('build', '')}: {reason}"}
-            except Exception as error:
-                if "build" not in question:
-                    raise
-                answer = {"note": f"{options.name}, {question['build']}: FAILED, {type(error).__name__}: {error}"}
-            answers.write(json.dumps(answer) + "\n")
+    for line in sys.stdin:
+        question = json.loads(line)
+        try:
+            if "build" in question:
+                answer: dict[str, Any] = build(question["build"])
+            elif "turn" in question:
+                assert step is not None
+                answer = {"seconds": turn_of(step)(*question["turn"])}
+            else:
+                answer = versions()
+        except NotAvailable as reason:
+            answer = {"note": str(reason)}
+        except Exception as error:
+            if "build" not in question:
+                raise
+            answer = {"note": f"FAILED, {type(error).__name__}: {error}"}
+        os.write(answers, (json.dumps(answer) + "\n").encode())
 
 
-def _kept(gradient: Any, folder: Path) -> str | None:
+def _kept(gradient: Any, folder: Path, name: str) -> str | None:
     """The file that the gradient was written to."""
     import numpy as np
 
     if gradient is None:
         return None
-    path = folder / "gradient.npy"
+    path = folder / f"{name}.npy"
     np.save(path, np.asarray(gradient))
     return str(path)
 

@@ -9,7 +9,7 @@ numbers are medians (`--statistic min` on a busy machine). All start from the sa
 gradients are compared before anything is timed.
 
 Each runs as its users run it. For minigrad that is what `rnn train` does: `keep_memory` has the C library keep freed
-memory for the next step. `--keep-memory` does the same for all.
+memory for the next step. With `--keep-memory` all contenders do.
 
 The BLAS of NumPy is OpenBLAS as a rule, which may choose older kernels than the CPU has. "best" sets
 OPENBLAS_CORETYPE to what minigrad.environment advises, "default" leaves it, and any other word is taken for
@@ -28,6 +28,7 @@ import signal
 import statistics
 import subprocess
 import sys
+import tempfile
 from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
@@ -37,7 +38,7 @@ import numpy as np
 
 from benchmarks.contenders import CONTENDERS, LABELS
 from benchmarks.problem import GATES, SHAPES, Shape
-from benchmarks.process import Contender
+from benchmarks.process import Contender, Ended
 from benchmarks.timing import interleave
 from minigrad import before_numpy
 from minigrad.environment import cpu_name
@@ -52,7 +53,7 @@ AGAINST = {
 
 
 def main() -> None:
-    """Parse the options; start a process for each setting; print its tables as they come."""
+    """Parse the options; measure with each setting; print its tables as they come."""
     options = _options().parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # an exit takes the running children with it
     everything = []
@@ -64,7 +65,10 @@ def main() -> None:
                 print(f"\n{_plural(threads, 'thread')}: “{blas}” BLAS is “{seen[core]}” again: {core}.\n")
                 continue
             seen[core] = blas
-            result = measure(threads, blas, options)
+            try:
+                result = measure(threads, blas, options)
+            except Ended as how:  # in a turn: what it has shown so far says nothing
+                sys.exit(f"benchmarks.step: {how}.")
             everything.append(result)
             print("\n".join(report(result, options.statistic)), flush=True)
     if options.json:
@@ -83,8 +87,8 @@ def _options() -> argparse.ArgumentParser:
     add("--blas", nargs="+", default=["best", "default"], help="best, default, or an OpenBLAS kernel's name")
     add("--contenders", nargs="+", default=list(CONTENDERS), choices=list(CONTENDERS), metavar="NAME",
         help=", ".join(CONTENDERS))
-    add("--repeats", type=int, default=15)
-    add("--budget", type=float, default=8.0, help="seconds for a contender on a shape, after three repeats")
+    add("--repeats", type=int, default=15, help="rounds of turns; a turn is 10 ms of steps, at least one")
+    add("--budget", type=float, default=8.0, help="seconds for a contender on a shape, after three steps")
     add("--statistic", choices=["median", "min"], default="median")
     add("--keep-memory", action="store_true", help="the C library keeps freed memory, for all contenders alike")
     add("--json", help="write every measured time to this file")
@@ -136,23 +140,29 @@ def measure(threads: int, blas: str, options: argparse.Namespace) -> dict[str, A
     shapes = list(SHAPES) if "all" in options.shapes else options.shapes
     times: dict[str, dict[str, list[float]]] = {}
     notes: list[str] = []
+    versions = {"Python": platform.python_version()}
     with ExitStack() as running:
+        folder = running.enter_context(tempfile.TemporaryDirectory())
         contenders = []
         for name in options.contenders:
             keeps = options.keep_memory or name.startswith("minigrad")
-            contenders.append(Contender(name, options.cell, threads, keeps, environment))
+            contenders.append(Contender(name, options.cell, threads, folder, keeps, environment))
             running.callback(contenders[-1].stop)
         for shape in shapes:
             print(f"… {options.cell}, {shape}, {_plural(threads, 'thread')}", file=sys.stderr, flush=True)
-            built = {contender: contender.build(shape) for contender in contenders}
-            notes += [answer["note"] for answer in built.values() if "note" in answer]
-            results = {c.name: answer for c, answer in built.items() if "note" not in answer}
-            notes += disagreements(shape, results)
-            turns = {c.name: c.turn for c in contenders if c.name in results}
+            results = {}
+            for contender in list(contenders):
+                try:
+                    results[contender] = contender.build(shape)
+                    versions |= contender.versions()
+                except Ended as how:
+                    results[contender] = {"note": f"FAILED, {how}"}
+                    contenders.remove(contender)
+            notes += [f"{c.name}, {shape}: {result['note']}" for c, result in results.items() if "note" in result]
+            results = {c: result for c, result in results.items() if "note" not in result}
+            notes += disagreements(shape, {c.name: result for c, result in results.items()})
+            turns = {c.name: c.turn for c in results}
             times[shape] = interleave(turns, options.repeats, options.budget, pause=0.02 if threads > 1 else 0.0)
-        versions = {"Python": platform.python_version()}
-        for contender in contenders:
-            versions |= contender.versions()
     machine = {"cpu": cpu_name(), "cores": os.cpu_count(), "system": platform.system(), "blas": _probe(threads, blas)}
     return {"cell": options.cell, "threads": threads, "blas": blas, "times": times, "notes": notes,
             "machine": machine, "versions": versions}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import time
 from collections.abc import Callable
 from itertools import pairwise
@@ -31,21 +30,20 @@ def interleave(
     turns: dict[str, Turn],
     repeats: int = 15,
     budget: float = 8.0,
-    turn: float = 0.01,
+    fill: float = 0.01,
     pause: float = 0.0,
 ) -> dict[str, list[float]]:
     """Seconds of each contender's calls, measured A B C A B C … for `repeats` rounds.
 
     Each has been called once before. A turn is a pause (in which the last one's threads stop spinning), a
-    call that is not timed when calls are short, and then enough calls to fill `turn` seconds. A contender
+    call that is not timed when calls are short, and then enough calls to fill `fill` seconds. A contender
     leaves after `budget` seconds, but not before its third call.
     """
     calls = {}
     for name, take in turns.items():
-        calls[name] = max(1, min(1000, round(turn / min(take(1, False) + take(1, False)))))
+        calls[name] = max(1, min(1000, round(fill / min(take(1, False) + take(1, False)))))
     times: dict[str, list[float]] = {name: [] for name in turns}
     spent = dict.fromkeys(turns, 0.0)
-    gc.collect()
     for _ in range(repeats):
         for name, take in turns.items():
             if spent[name] > budget and len(times[name]) >= 3:
@@ -53,6 +51,6 @@ def interleave(
             if pause:
                 time.sleep(pause)
             begin = time.perf_counter()
-            times[name] += take(calls[name], not times[name] or times[name][-1] < 5 * turn)
+            times[name] += take(calls[name], not times[name] or times[name][-1] < 5 * fill)
             spent[name] += time.perf_counter() - begin
     return times

@@ -87,7 +87,8 @@ class Deferred:
     """A contribution to a gradient that is added up together with its like.
 
     Attributes:
-        settle: `settle(items)` gives the sum of several contributions; the same function for all of a kind.
+        settle: `settle(items)` gives the sum of several contributions, in the argument's shape and as a new array that
+            nobody else holds; the same function for all of a kind.
         item: what this one contributes, a tuple that `settle` understands.
     """
 

@@ -19,7 +19,7 @@ class Gradients:
     """Cotangents under way, one per origin or leaf, added up as they arrive.
 
     The first sum of two allocates, later ones add in place: a cotangent that a rule handed out may be shared with
-    another argument or with the tape, the sum of two is ours.
+    another argument or with the tape; the sum of two is ours, and so is what was settled.
 
     Attributes:
         total: what has arrived so far.
@@ -135,7 +135,7 @@ def backpropagate(seeds: Sequence[tuple[Origin | Variable, Any]], wanted: Sequen
             if keep is not None and (source.node if kind is Output else source) not in keep:
                 continue
             if joint is not None:
-                contribution = joint[k]
+                contribution = joint[k]() if callable(joint[k]) else joint[k]
             elif primitive.variadic:
                 contribution = primitive.rules[0](g, y, k, arguments, **node.metadata)  # type: ignore[misc]
             else:

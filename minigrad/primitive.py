@@ -47,7 +47,8 @@ class Primitive:
         variadic: the number of arguments is not fixed (`stack`, `concatenate`).
         outputs: the forward returns a list of arrays (`split`, `unstack`); `g` and `y` are then lists too.
         joint: a single rule `rule(g, y, *arrays, **metadata)` gives the list of all arguments' cotangents at once, None
-            where there is none; `y` is whatever the node keeps as its output (a compiled scan).
+            where there is none, or a function that computes one, called if it is wanted. Of a compiled scan `y` is
+            whatever its node keeps.
         keeps: per argument, whether some rule reads its value; a bool for all where variadic.
         keeps_output: whether some rule reads the value of the output.
     """
@@ -146,7 +147,7 @@ def rule(function: Callable[..., Any], *rules: Rule | None, name: str | None = N
 
 def primitive(*rules: Rule | None, variadic: bool = False, outputs: bool = False, joint: bool = False,
               name: str | None = None) -> Callable[[Callable[..., Any]], Primitive]:
-    """Decorator: make a primitive of a function of our own, with one rule per array argument.
+    """Decorator: make a primitive of a function of our own, with one rule per array argument, or a joint one for all.
 
         @primitive(lambda g, y, x: g * y * (1 - y))
         def sigmoid(x): ...

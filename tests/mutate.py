@@ -86,7 +86,6 @@ SAME: dict[str, dict[str, list[str]]] = {
         "reduction.cumprod_slope": ["x → g (part 29)", "x → y (part 29)", "x → g (part 61)", "x → y (part 61)"],
         "reduction._cumprod[0]": ["y → g (part 3)", "y → x (part 3)"],
         "shape._transpose[0]": ["x → g (part 8)"],
-        "linear_algebra._linear[0]": ["x → weight (part 3)", "x → bias (part 3)", "x → g (part 3)", "x → y (part 3)"],
         "linear_algebra.matmul_left": ["a → g (part 32)", "a → b (part 32)"],
         "linear_algebra.matmul_right": ["a → g (part 35)", "-1 → 1 (part 44)"]},
     "another way to the same numbers, not as quick": {

@@ -91,25 +91,21 @@ def matmul(a: Array, b: Array) -> Any:
 
 
 def linear_slopes(g: Any, x: Any, weight: Any, bias_shape: tuple[int, ...]) -> list[Any]:
-    """The cotangents of x, weight and bias in y = x @ weight + bias, where g may be much wider than x: a vocabulary.
+    """The cotangents of x, weight and bias in y = x @ weight + bias.
 
-    Then the weight's product brings the bias's sum over all rows as well, where each row of x has a 1 at its end.
+    Where g is much wider than x, as over a vocabulary, a 1 is appended to each row of x: then one product gives both
+    Σ xᵀ g and Σ g, in the last row. It is taken as well where only the bias has a gradient, for the same bits.
     """
-    left = Deferred(settle_left, g, x, weight)
+    left = functools.partial(matmul_left, g, x, weight)
     if weight.ndim != 2 or x.ndim < 2 or bias_shape != weight.shape[1:] or weight.shape[1] < 8 * weight.shape[0]:
-        return [left, matmul_right(g, x, weight), g]
-    both = functools.cache(lambda: settle_products([(with_ones(x), g)]))
-    return [left, Deferred(settle_weights, x, g, both), Deferred(settle_biases, g, both)]
+        return [left, functools.partial(matmul_right, g, x, weight), g]
+    product = functools.cache(lambda: settle_products([(with_ones(x), g)]))
+    return [left, Deferred(settle_weights, x, g, product), Deferred(settle_biases, g, product)]
 
 
 def with_ones(x: Any) -> Any:
-    """x with a 1 at the end of each row."""
+    """x with a 1 appended to each row."""
     return np.concatenate([x, np.ones((*x.shape[:-1], 1), x.dtype)], axis=-1)
-
-
-def settle_left(items: list[Any]) -> Any:
-    """The cotangents of the left factor; deferred only so that one that nobody wants is not computed."""
-    return functools.reduce(operator.add, [matmul_left(g, a, b) for g, a, b in items])
 
 
 def settle_weights(items: list[Any]) -> Any:
@@ -118,9 +114,10 @@ def settle_weights(items: list[Any]) -> Any:
 
 
 def settle_biases(items: list[Any]) -> Any:
-    """Σ g over all uses of a bias."""
-    return items[0][1]()[-1] if len(items) == 1 else functools.reduce(
-        operator.add, [unbroadcast(g, shape=g.shape[-1:]) for g, _ in items])
+    """Σ g over all uses of a bias; an array of its own, or it would keep the weight's gradient in memory."""
+    if len(items) == 1:
+        return np.positive(items[0][1]()[-1])
+    return functools.reduce(operator.add, (unbroadcast(g, shape=g.shape[-1:]) for g, _ in items))
 
 
 @primitive(lambda g, y, x, weight, bias: linear_slopes(g, x, weight, bias.shape), joint=True)
@@ -136,7 +133,9 @@ def linear(x: Any, weight: Any, bias: Any) -> Any:
     Shapes: x (..., in), weight (in, out), bias (out), or what broadcasts to the product; if it
     does not, ValueError.
     """
-    return matmul(x, weight) + bias if LOCAL.state.tracing else _linear(x, weight, bias)
+    if LOCAL.state.tracing or not hasattr(bias, "shape"):
+        return matmul(x, weight) + bias
+    return _linear(x, weight, bias)
 
 
 # ---------------------------------------------------------------------------------------------------------------

@@ -402,6 +402,7 @@ add("linear", lambda x, w, b: mg.linear(np.tanh(mg.linear(x, w, b)), w, b), norm
     case="weight used twice")
 add("linear", mg.linear, normal(2, 3, 2), normal(2, 16), normal(16), case="a vocabulary")
 add("linear", mg.linear, normal(3, 1), normal(1, 8), normal(1), case="a vocabulary with one bias")
+add("linear", lambda x, w: mg.linear(x, w, 0.5), normal(2, 2), normal(2, 16), case="a number as bias")
 add("linear", lambda x, w, b: mg.linear(x, w, b) * mg.linear(x * x, w, b), normal(3, 1), normal(1, 8), normal(8),
     case="a vocabulary used twice")
 add("dot", np.dot, normal(), normal(3))
