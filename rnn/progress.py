@@ -78,14 +78,15 @@ class Progress:
 
     def stepped(self, trainer: Trainer, step: Step) -> None:
         """One step more; shown when it is time."""
-        self.symbols += trainer.batches.batch_size * trainer.batches.time_steps
-        if self.first_step is None:
-            self.first_step = trainer.steps - 1
+        now = time.monotonic()
+        if self.first_step is None:  # the first, which may have had to compile, says nothing of the others
+            self.first_step, self.started = trainer.steps, now
+        else:
+            self.symbols += trainer.batches.batch_size * trainer.batches.time_steps
         if not step.skipped:
             self.loss += 0.02 * (step.loss - self.loss)
             self.clipped += 0.02 * (step.clipped - self.clipped)
             self.weight += 0.02 * (1.0 - self.weight)
-        now = time.monotonic()
         if now - self.shown >= self.every:
             self.shown = now
             self._show(self.line(trainer, step, now), now, trainer)
@@ -107,7 +108,8 @@ class Progress:
         )
         if trainer.skipped:
             parts.append(f"{trainer.skipped} skipped")
-        parts.append(f"{_short(self.symbols / seconds)} {UNIT[self.level]}s/s")
+        if self.symbols:
+            parts.append(f"{_short(self.symbols / seconds)} {UNIT[self.level]}s/s")
         left = self._left(trainer, seconds)
         if left is not None:
             parts.append(f"eta {_clock(left)}")
@@ -148,7 +150,7 @@ class Progress:
         ends = []
         if self.plan.seconds is not None:
             ends.append(self.plan.seconds - seconds)
-        if self.plan.steps is not None and self.first_step is not None:
+        if self.plan.steps is not None and self.first_step is not None and trainer.steps > self.first_step:
             ends.append((self.plan.steps - trainer.steps) * seconds / (trainer.steps - self.first_step))
         return max(0.0, min(ends)) if ends else None
 

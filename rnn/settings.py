@@ -78,7 +78,8 @@ class Settings:
     epochs: float | None = setting(None, "how often to go through the text",
                                    f"{EPOCHS:g}, without --steps and --minutes", above=0, later=True)
     steps: int | None = setting(None, "stop after so many steps", "no limit", least=1, later=True)
-    minutes: float | None = setting(None, "stop after so many minutes", "no limit", above=0, later=True)
+    minutes: float | None = setting(None, "stop so many minutes after the first step, which may have to compile",
+                                    "no limit", above=0, later=True)
     optimizer: OptimiserName = setting("adam", "how parameters move")
     lr: float | None = setting(None, "learning rate", ", ".join(f"{name} {r:g}" for name, r in RATES.items()),
                                above=0, later=True)

@@ -252,7 +252,7 @@ class Plan:
     """How long to train, and when to look.
 
     steps         in all, those of earlier calls included; None for no end.
-    seconds       of this call; None for no end.
+    seconds       of this call, from the end of its first step, which may have had to compile; None for no end.
     valid_every   steps from one validation to the next.
     sample_every  steps from one sample to the next; 0 for none.
     log_every     steps whose mean makes one line of the metrics.
@@ -375,6 +375,7 @@ def fit(
             no good then either.
     """
     started = saved = time.monotonic()
+    began: float | None = None  # when the first step was done
     average, complete = _Average(), -1  # the step whose metrics and checkpoint are written
 
     def over() -> str:
@@ -382,7 +383,10 @@ def fit(
             return interrupts.received.name
         if plan.steps is not None and trainer.steps >= plan.steps:
             return "steps"
-        return "seconds" if plan.seconds is not None and time.monotonic() - started >= plan.seconds else ""
+        return "seconds" if plan.seconds is not None and elapsed() >= plan.seconds else ""
+
+    def elapsed() -> float:
+        return -math.inf if began is None else time.monotonic() - began
 
     def measure(validate: bool) -> bool:
         """Write a line of metrics, with validation or without; whether that is the best so far."""
@@ -403,7 +407,7 @@ def fit(
         if plan.steps is not None:
             parts.append((trainer.steps + 1) / plan.steps)
         if plan.seconds is not None:
-            parts.append((time.monotonic() - started) / max(plan.seconds, 1e-9))
+            parts.append(elapsed() / max(plan.seconds, 1e-9))
         return max(parts)
 
     while not (why := over()):
@@ -415,6 +419,7 @@ def fit(
             if all(np.isfinite(p.data).all() for p in trainer.model.parameters()):
                 observer.save(trainer, False)
             raise
+        began = time.monotonic() if began is None else began
         average.steps.append(step)
         observer.stepped(trainer, step)
         look = trainer.steps % plan.valid_every == 0

@@ -47,9 +47,9 @@ def test_a_program_is_found_again_and_printed() -> None:
 def test_the_fuzzer_notices_a_wrong_rule(monkeypatch: Any) -> None:
     tanh = mg.tanh
     monkeypatch.setattr(tanh, "rules", (lambda g, y, x: g * (1 + y * y),))
-    with pytest.raises(programs.Mismatch, match=r"np\.tanh"):
+    with pytest.raises(programs.Mismatch, match="tanh"):
         for number in range(60):
-            programs.check(22, number, differences=True)
+            programs.check(24, number, differences=True)
 
 
 def test_hostile_files(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import itertools
 import math
 import os
 import signal
+from typing import Any
 
 import numpy as np
 import pytest
@@ -282,9 +283,23 @@ def test_fit_without_validation_and_out_of_time():
     notes = Notes()
     trainer = make()
     assert fit(trainer, Plan(steps=None, seconds=0.0), notes) == "seconds"
-    assert notes.saves == [(0, False)] and trainer.steps == 0
-    assert fit(trainer, Plan(steps=2, seconds=1e9, save_seconds=-1), notes) == "steps"
-    assert [step for step, _ in notes.saves[1:]] == [1, 2, 2]
+    assert notes.saves == [(1, False)] and trainer.steps == 1  # time runs from the end of the first step
+    assert fit(trainer, Plan(steps=3, seconds=1e9, save_seconds=-1), notes) == "steps"
+    assert [step for step, _ in notes.saves[1:]] == [2, 3, 3]
+
+
+def test_the_first_step_may_have_to_compile_which_is_no_time_of_training(monkeypatch):
+    clock, trainer = [0.0], make()
+    monkeypatch.setattr("rnn.train.time.monotonic", lambda: clock[0])
+    step = trainer.step
+
+    def slow() -> Any:
+        clock[0] += 1.0 if trainer.steps else 100.0
+        return step()
+
+    monkeypatch.setattr(trainer, "step", slow)
+    assert fit(trainer, Plan(steps=None, seconds=3.0, save_seconds=1e9), Notes()) == "seconds"
+    assert trainer.steps == 4 and clock[0] == 103.0
 
 
 def test_a_cosine_comes_down_with_the_plan(monkeypatch):
