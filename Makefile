@@ -14,8 +14,8 @@ help:  ## say what each target does
 
 demo: $(VENV)/.demo  ## train an LSTM on the embedded corpus, read what it writes, draw its graph
 	$(PY) -m rnn train --run $(RUN) --overwrite $(DEMO)
-	@echo; echo "How it goes on after \"The \", at temperature 0.7:"; echo
-	$(PY) -m rnn sample $(RUN) --prompt "The " --temperature 0.7 --length 800 --seed 1
+	@echo; echo "How it goes on after \"The \", at temperature 0.6:"; echo
+	$(PY) -m rnn sample $(RUN) --prompt "The " --temperature 0.6 --length 800 --seed 1
 	$(PY) -m rnn draw $(RUN) -o $(RUN)/graph.svg
 	@echo; echo "To look at, in $(RUN)/:"
 	@echo "  graph.svg     the graph of the loss over three steps, as it was differentiated"
